@@ -1,0 +1,1 @@
+"""What a backend promises: types, and nothing that runs."""
