@@ -11,7 +11,7 @@ DEV := .venv/.ready-to-develop
 
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test check bench docs soak format lint imports types
 
@@ -25,10 +25,10 @@ demo: $(RUN) ## run a small system of services and see it work
 	@$(BIN)/python examples/webhooks/demo.py $(ARGS)
 
 test: $(DEV) ## run the tests; ARGS="tests/unit -k lane" chooses, ARGS="-n 2" uses two processes
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -o verbosity_test_cases=-1 $(ARGS)
 
 check: $(DEV) ## run every gate but the tests, the quickest first
-	@$(BIN)/ruff format --check --quiet || { echo "Not in the house's format; 'make format' mends it:"; $(BIN)/ruff format --check; }
+	@$(BIN)/ruff format --check || { echo "'make format' mends it"; exit 1; }
 	@$(MAKE) --no-print-directory lint imports types
 
 bench: $(DEV) ## run the benchmarks; ARGS names which
@@ -48,7 +48,7 @@ lint: $(DEV) ## look for slips that need no types to be seen
 	@$(BIN)/ruff check
 
 imports: $(DEV) ## check that each floor imports only from floors below it
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 types: $(DEV) ## check the types
 	@$(BIN)/basedpyright

@@ -14,7 +14,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Built upon the profile that Hypothesis chose: on CI it repeats the same examples each time, on a desk it looks for new ones.
+# Hypothesis has chosen by now: on CI the same examples each time, on a desk new ones.
 settings.register_profile("house", parent=settings(), deadline=None)
 settings.load_profile("house")
 
