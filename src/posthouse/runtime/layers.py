@@ -30,10 +30,10 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(B|kB|KiB|MB|MiB|GB|GiB)")
 _BYTES: Final = {"B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GB": 10**9, "GiB": 1 << 30}
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str], path: str = "") -> str:
     """Return " (did you mean 'x'?)" for the word that is most like it, or nothing."""
     close = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {(f'{path}.' if path else '') + close[0]!r}?)" if close else ""
 
 
 def check(
@@ -61,7 +61,7 @@ def check(
         where = f"{path}.{key}" if path else key
         if key not in fields:
             raise ConfigError(
-                f"{source}: unknown key {where!r}{nearest(key, fields)}",
+                f"{source}: unknown key {where!r}{nearest(key, fields, path)}",
                 hint=f"Known here: {', '.join(sorted(fields))}.",
             )
         checked[key] = _value(value, fields[key], source, text=text, path=where)

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast, get_origin
+from typing import Any, Final, Literal, TypeAlias, get_origin
 
 import msgspec
 
@@ -26,10 +26,13 @@ Env: TypeAlias = Literal["dev", "test", "prod"]
 FILE_NAME: Final = "posthouse.toml"
 DATA_NAME: Final = ".posthouse"
 PREFIX: Final = "POSTHOUSE_"
+FILE_VARIABLE: Final = "POSTHOUSE_CONFIG"
 
 _ROUTE: Final = re.compile(r"[A-Z]+ /\S*")
 # What Kubernetes puts into every container for a Service called "posthouse" or "posthouse-...": not ours.
-_SERVICE_LINK: Final = re.compile(r".*_SERVICE_HOST|.*_SERVICE_PORT(_\w+)?|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?")
+_SERVICE_LINK: Final = re.compile(
+    r"(.*_)?SERVICE_HOST|(.*_)?SERVICE_PORT(_\w+)?|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?"
+)
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,8 +158,8 @@ def load(
     """Return the settings that hold here.
 
     Args:
-        config: a file, or what such a file would hold; without it posthouse.toml is looked for in the
-            working directory and in those above it.
+        config: a file, or what such a file would hold; without it POSTHOUSE_CONFIG names the file, and without
+            that posthouse.toml is looked for in the working directory and in those above it.
         overrides: what flags and arguments said, nested as the file is; None is "not said".
         environ: the environment.
 
@@ -165,7 +168,7 @@ def load(
     """
     beside, layers = Path.cwd(), list[dict[str, Any]]()
     if not isinstance(config, Mapping):
-        file = config or find()
+        file = config or _named(environ) or find()
         if file is not None:
             beside = file.absolute().parent
             layers.append(_placed(check(_read(file), Settings, str(file)), beside))
@@ -190,6 +193,11 @@ def find(start: Path | None = None) -> Path | None:
     return None
 
 
+def _named(environ: Mapping[str, str]) -> Path | None:
+    file = environ.get(FILE_VARIABLE, "")
+    return Path(file) if file else None
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib  # only where a file is read
 
@@ -208,7 +216,8 @@ def _variables() -> dict[str, tuple[str, ...]]:
 
     def leaves(kind: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for field in msgspec.structs.fields(kind):
-            here, value = (*path, field.encode_name), cast("Any", field.type)
+            here = (*path, field.encode_name)
+            value: Any = field.type
             if struct := struct_of(value):
                 yield from leaves(struct, here)
             elif get_origin(value) is not dict:  # services and routes have names of their own
@@ -221,7 +230,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = _variables()
     layer: dict[str, Any] = {}
     for name, value in environ.items():
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name == FILE_VARIABLE:
             continue
         if name in known:
             nested: Any = value
@@ -230,8 +239,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             layer = overlay(layer, check(nested, Settings, f"variable {name}", text=True))
         elif not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX)):
             raise ConfigError(
-                f"the environment has an unknown variable {name}{nearest(name, known)}",
-                hint=f"Unset it. Known: {', '.join(sorted(known))}.",
+                f"the environment has an unknown variable {name}{nearest(name, [*known, FILE_VARIABLE])}",
+                hint=f"Unset it. Known: {', '.join(sorted([*known, FILE_VARIABLE]))}.",
             )
     return layer
 
