@@ -1,0 +1,230 @@
+"""What all users of one location name share: queues, bindings, dead letters, who is where.
+
+A broker belongs to one event loop, and goes by the clock of whoever opens it first. It holds state
+and keeps the list of its users; the rules stand in queue.py, intake.py and directory.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+from posthouse.backends.memory.alarm import Alarms
+from posthouse.backends.memory.directory import Directory
+from posthouse.backends.memory.intake import admit, room_for, send_away
+from posthouse.backends.memory.queue import Queue
+from posthouse.contracts.transport import DeadLetter, QueueInfo
+from posthouse.errors import QueueUnknownError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from posthouse.clock import Clock, Seconds
+    from posthouse.contracts.transport import QueueSpec, Rejected
+
+
+class Broker:
+    """One engine in memory.
+
+    Args:
+        name: its location name, for errors.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.numbers = 0
+        self.queues: dict[str, Queue] = {}
+        self.bindings: dict[str, dict[str, None]] = {}
+        self.dead: dict[int, DeadLetter] = {}
+        self.listeners: dict[str, Callable[[str, list[bytes]], None]] = {}
+        self.directory = Directory(self)
+        self._users: dict[object, str] = {}
+        self._alarms: Alarms | None = None
+
+    # --- users ---------------------------------------------------------------------------------------
+
+    def join(self, user: object, clock: Clock, *, peer: str = "") -> None:
+        """Count a user in.
+
+        Raises:
+            UsageError: the broker is used in another event loop, or has a user of this peer name.
+        """
+        loop = asyncio.get_running_loop()
+        if self._alarms is not None and self._alarms.loop.is_closed():
+            self._users.clear()  # they ended with their loop, and never closed
+            self._forget_all()
+        if self._alarms is None:
+            self._alarms = Alarms(loop, clock)
+        elif self._alarms.loop is not loop:
+            raise UsageError(f"'memory:{self.name}' is open in another event loop; each loop needs a name of its own")
+        if peer and peer in self._users.values():
+            raise UsageError(f"'memory:{self.name}' is already open as peer {peer!r}")
+        self._users[user] = peer
+
+    def quit(self, user: object) -> None:
+        """Count a user out; the last one takes everything along."""
+        self._users.pop(user, None)
+        if not self._users:
+            self._forget_all()
+
+    @property
+    def alarms(self) -> Alarms:
+        """Its timers; there while anybody has it open."""
+        if self._alarms is None:
+            raise UsageError(f"'memory:{self.name}' is not open")
+        return self._alarms
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it lives in."""
+        return self.alarms.loop
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that counts here."""
+        return self.alarms.clock
+
+    def next_numbers(self, count: int) -> int:
+        """Return the first of so many numbers that nobody else is given."""
+        first = self.numbers + 1
+        self.numbers += count
+        return first
+
+    def _forget_all(self) -> None:
+        if self._alarms is not None:
+            self._alarms.close()
+        self.queues.clear()
+        self.bindings.clear()
+        self.dead.clear()
+        self.listeners.clear()
+        self.directory = Directory(self)
+        self._alarms = None
+
+    # --- queues --------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue.
+
+        Raises:
+            QueueUnknownError: nobody declared it.
+        """
+        try:
+            return self.queues[name]
+        except KeyError:
+            raise QueueUnknownError(f"nobody declared the queue {name!r}") from None
+
+    def declare(self, spec: QueueSpec, *, by: str) -> None:
+        """Make a queue, or bring its limits up to date."""
+        queue = self.queues.get(spec.name)
+        if queue is None:
+            self.queues[spec.name] = Queue(spec, self.alarms, by)
+        else:
+            queue.spec = spec
+            queue.declared_by = by
+            admit(self, queue)
+
+    def delete(self, name: str) -> None:
+        """Remove a queue with all that it holds, and its bindings."""
+        queue = self.queues.pop(name, None)
+        if queue is None:
+            return
+        for topic in [topic for topic, bound in self.bindings.items() if name in bound]:
+            self.unbind(topic, name)
+        gone = QueueUnknownError(f"the queue {name!r} was deleted")
+        queue.close(gone)
+        send_away(queue, lambda _: True, gone)
+
+    def bind(self, topic: str, queue: str) -> None:
+        """Let a queue have what is sent to a topic."""
+        self.queue(queue)
+        self.bindings.setdefault(topic, {})[queue] = None
+
+    def unbind(self, topic: str, queue: str) -> None:
+        """Let it have that no longer."""
+        bound = self.bindings.get(topic, {})
+        bound.pop(queue, None)
+        if not bound:
+            self.bindings.pop(topic, None)
+
+    def infos(self, *, lease: Seconds) -> list[QueueInfo]:
+        """Return what every queue holds, by name."""
+        dead = Counter(letter.queue for letter in self.dead.values())
+        return [self.queues[name].info(dead=dead[name], lease=lease) for name in sorted(self.queues)]
+
+    # --- dead letters --------------------------------------------------------------------------------
+
+    def bury(self, queue: Queue, tag: int, outcome: Rejected) -> None:
+        """Make a dead letter of a delivery whose lease is good."""
+        stored = queue.held_by(tag)
+        if stored is None:
+            return
+        number = self.next_numbers(1)
+        self.dead[number] = DeadLetter(
+            id=str(number),
+            queue=queue.spec.name,
+            frame=stored.frame,
+            outcome=outcome,
+            attempts=stored.attempts,
+            at=self.clock.now(),
+        )
+        queue.finish(tag)
+
+    def letters(self, *, queue: str, after: str, limit: int) -> list[DeadLetter]:
+        """Return dead letters, oldest first."""
+        behind = _number(after) if after else 0
+        meant = (
+            letter for number, letter in self.dead.items() if number > behind and (not queue or letter.queue == queue)
+        )
+        return list(islice(meant, limit))
+
+    def replay(self, ids: Sequence[str]) -> list[str]:
+        """Put dead letters back as new messages, all of them that are there or none.
+
+        Raises:
+            QueueUnknownError: a queue is gone.
+            QueueFullError: a queue has no room.
+        """
+        found = self._found(ids)
+        plan: dict[str, list[bytes]] = {}
+        for number in found:
+            letter = self.dead[number]
+            plan.setdefault(letter.queue, []).append(letter.frame)
+        for name, frames in plan.items():
+            obstacle = room_for(self.queue(name), frames)
+            if obstacle is not None:
+                raise obstacle.error()
+        now = self.clock.now()
+        for number in found:
+            letter = self.dead.pop(number)
+            self.queues[letter.queue].put(self.next_numbers(1), letter.frame, now)
+        for name in plan:
+            self.queues[name].wake()
+        return [str(number) for number in found]
+
+    def drop(self, ids: Sequence[str]) -> list[str]:
+        """Delete dead letters."""
+        found = self._found(ids)
+        for number in found:
+            del self.dead[number]
+        return [str(number) for number in found]
+
+    def _found(self, ids: Sequence[str]) -> list[int]:
+        return [number for number in dict.fromkeys(map(_number, ids)) if number in self.dead]
+
+
+_brokers: Final[WeakValueDictionary[str, Broker]] = WeakValueDictionary()
+
+
+def broker_named(name: str) -> Broker:
+    """Return the broker of this name; it lives for as long as anybody refers to it."""
+    broker = _brokers.get(name)
+    if broker is None:
+        broker = _brokers[name] = Broker(name)
+    return broker
+
+
+def _number(id: str) -> int:
+    return int(id) if id.isascii() and id.isdigit() else -1
