@@ -1,0 +1,12 @@
+"""For our users' tests and ours: a clock that is set by hand, and a transport that fails to order.
+
+The suites that every backend passes stand in `posthouse.testing.conformance`; they need pytest, the
+rest does not.
+"""
+
+from __future__ import annotations
+
+from posthouse.testing.clock import ManualClock
+from posthouse.testing.faulty import FaultyTransport
+
+__all__ = ["FaultyTransport", "ManualClock"]
