@@ -73,7 +73,9 @@ class Reject(NotDoneError):  # noqa: N818 - the user's own no, declared beside t
     status = 422
     details: dict[str, Any]
 
-    def __init__(self, message: str = "", *, code: str | None = None, status: int | None = None, **details: Any) -> None:
+    def __init__(
+        self, message: str = "", *, code: str | None = None, status: int | None = None, **details: Any
+    ) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
@@ -279,6 +281,16 @@ class ConfigError(PosthouseError):
     """The configuration is wrong; nothing was started."""
 
     code = "config.invalid"
+
+
+class DeclarationError(ConfigError, TypeError):
+    """Something that the program declares cannot work: its text says where, and what to write instead."""
+
+    code = "declaration.invalid"
+
+    def __init__(self, message: str = "", *, do: str = "", where: str = "") -> None:
+        super().__init__(f"{message} ({where}): {do}" if where else message)
+        self.where = where
 
 
 class IllegalNameError(ConfigError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
+from posthouse.declare.marks import AwaitedContext, BlockingContext
 from posthouse.errors import NotBuiltError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class _Delivered:
         return datetime.fromtimestamp(self._deadline, UTC) if self._deadline else None
 
 
-class Context(_Delivered):
+class Context(_Delivered, AwaitedContext):
     """Inside an `async def` handler. What it records (send, publish) leaves when the handler ends well."""
 
     __slots__ = ()
@@ -180,7 +181,7 @@ class Context(_Delivered):
         raise NotBuiltError(_NO_STORE.format(name="reading"))
 
 
-class SyncContext(_Delivered):
+class SyncContext(_Delivered, BlockingContext):
     """Inside a plain `def` handler, which runs in a thread: the same verbs, and they block."""
 
     __slots__ = ()

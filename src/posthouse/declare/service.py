@@ -1,0 +1,235 @@
+"""A service as a program declares it: its name, its handlers, its events, its subscriptions.
+
+It holds declarations and nothing else: no connection, no loop, no configuration. A host takes it and
+runs it, and two hosts may. What is wrong with a declaration is said at import, where it stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+
+from posthouse.declare.entry import handler_of, short_of, subscription_of
+from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
+from posthouse.declare.options import count
+from posthouse.declare.wrong import wrong
+from posthouse.errors import NotBuiltError, Reject
+from posthouse.message.names import check_part, service_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+    from typing import Literal, Unpack
+
+    from typing_extensions import TypeForm, deprecated
+
+    from posthouse.clock import Duration
+    from posthouse.declare import shapes
+    from posthouse.declare.marks import AwaitedContext, BlockingContext
+    from posthouse.declare.target import Handler, Subscription, Target
+    from posthouse.declare.values import Gap, Reply
+
+    _Ctx = TypeVar("_Ctx", bound=AwaitedContext)
+    _SyncCtx = TypeVar("_SyncCtx", bound=BlockingContext)
+else:
+
+    def deprecated(_: str) -> Callable[[Any], Any]:
+        """Stand in for the checkers' own at run time, which is not installed everywhere."""
+        return lambda function: function
+
+
+_Req = TypeVar("_Req")
+_Rep = TypeVar("_Rep")
+_T = TypeVar("_T")
+
+_JOURNALED_ONLY: Final = "it needs journaled delivery, which this version does not have"
+
+
+class Service:
+    """A named part of the system, as its program declares it.
+
+    Args:
+        name: one part: letters, digits, '_' and '-', beginning with a letter.
+        capacity: most messages in each of its queues; 1 or more.
+        overflow: what a full queue does: refuse the message, hold the sender back, or drop its oldest message.
+        concurrency: how many of its handlers run at once in one instance; 1 or more.
+        lifespan: an async context manager around its handlers, in the loop that runs them.
+        schema: SQL scripts for the built-in store; not in this version.
+
+    Attributes:
+        operations: what runs for requests, by the short name.
+        subscriptions: what runs for events, by the short name.
+        events: what it publishes, by the short name.
+
+    Raises:
+        IllegalNameError: the name breaks the grammar.
+        DeclarationError: an argument is out of its bounds.
+        NotBuiltError: there is a schema.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        capacity: int = 100_000,
+        overflow: Literal["reject", "wait", "drop-oldest"] = "reject",
+        concurrency: int = 64,
+        lifespan: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+        schema: Sequence[str] = (),
+    ) -> None:
+        self.name = check_part(name, "service")
+        of = f"service {name!r}"
+        self.capacity = count(capacity, "capacity", of)
+        if overflow not in {"reject", "wait", "drop-oldest"}:
+            raise wrong(f"overflow= of {of} is {overflow!r}", "write 'reject', 'wait' or 'drop-oldest'")
+        self.overflow: Literal["reject", "wait", "drop-oldest"] = overflow
+        self.concurrency = count(concurrency, "concurrency", of)
+        if lifespan is not None and not callable(lifespan):
+            raise wrong(f"lifespan= of {of} is {lifespan!r}", "give it an @asynccontextmanager function")
+        self.lifespan = lifespan
+        if schema:
+            raise NotBuiltError(f"schema= of {of} needs the built-in store, which this version does not have")
+        self.operations: dict[str, Handler] = {}
+        self.subscriptions: dict[str, Subscription] = {}
+        self.events: dict[str, Event[Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"Service({self.name!r})"
+
+    @overload
+    def handler(
+        self, contract: Operation[_Req, _Rep], /, **how: Unpack[shapes.OfOperation]
+    ) -> shapes.Implements[_Req, _Rep]: ...
+    @overload
+    def handler(
+        self, *, batch: int, linger: Duration = "50ms", **how: Unpack[shapes.OfContract]
+    ) -> shapes.DeclaresBatch: ...
+    @overload
+    def handler(self, **how: Unpack[shapes.OfContract]) -> shapes.Declares: ...
+    @overload
+    def handler(self, f: Callable[[_Req], Awaitable[_Rep | Reject]], /) -> Operation[_Req, _Rep]: ...
+    @overload
+    def handler(self, f: Callable[[_Req, _Ctx], Awaitable[_Rep | Reject]], /) -> Operation[_Req, _Rep]: ...
+    # Not deprecated but wrong; this is how a checker can be made to say a sentence of ours.
+    @overload
+    @deprecated("an `async def` handler takes a Context; SyncContext is for a plain `def`")
+    def handler(
+        self, f: Callable[[_Req, _SyncCtx], Coroutine[Any, Any, Any]], /
+    ) -> shapes.AsyncHandlerTakesContext: ...
+    @overload
+    def handler(self, f: Callable[[_Req], _Rep | Reject], /) -> Operation[_Req, _Rep]: ...
+    @overload
+    def handler(  # pyright: ignore[reportOverlappingOverload] - on purpose, see above
+        self, f: Callable[[_Req, _SyncCtx], _Rep | Reject], /
+    ) -> Operation[_Req, _Rep]: ...
+    def handler(self, *given: Any, **how: Any) -> Any:
+        """Make an operation of a function: bare, with options, or as the handler of a shared contract.
+
+        The options are those of `shapes.OfContract`; with a contract, those of `shapes.OfOperation`; and
+
+            batch: the function takes a list of at most so many; 1 or more.
+            linger: how long a batch waits to fill.
+
+        Raises:
+            DeclarationError: the function has no annotations, or not of the right kind; the name is taken;
+                an option cannot be read.
+            IllegalNameError: the name breaks the grammar.
+            NotBuiltError: an option is not in this version.
+        """
+        if len(given) > 1:
+            raise wrong(f"{self.name}.handler() was given {len(given)} things", "give it one contract, or none")
+        function: Any = next(iter(given), None)
+        contract: Operation[Any, Any] | None = None
+        if isinstance(function, Operation):
+            contract, function = cast("Operation[Any, Any]", function), None
+            self._own(contract.name, "operation")
+
+        def enter(function: Callable[..., Any]) -> Operation[Any, Any]:
+            handler = handler_of(self.name, function, how, contract, taken=self._targets())
+            self.operations[short_of(handler.name)] = handler
+            return handler.operation
+
+        return enter if function is None else enter(function)
+
+    @overload
+    def event(
+        self,
+        name: str,
+        data: TypeForm[_T],
+        /,
+        *,
+        mode: Mode = DEFAULT_MODE,
+        key: str | None = None,
+        retain: Duration = "7d",
+    ) -> Event[_T]: ...
+    @overload
+    def event(self, contract: Event[_T], /) -> Event[_T]: ...
+    def event(self, given: str | Event[Any], data: Any = None, /, **how: Any) -> Event[Any]:
+        """Declare an event that this service publishes, by its short name, or as a shared contract.
+
+        Raises:
+            DeclarationError: the contract is another service's; there is one of this name; or see Event.
+        """
+        if isinstance(given, Event):
+            self._own(given.name, "event")
+            event = given
+        else:
+            event = Event[Any](f"{self.name}.{given}", data, **how)
+        short = short_of(event.name)
+        if short in self.events:
+            raise wrong(f"service {self.name!r} has two events named {short!r}", "give one of them another name")
+        self.events[short] = event
+        return event
+
+    @overload
+    def on(
+        self, event: Event[_T], /, *, batch: int, linger: Duration = "50ms", **how: Unpack[shapes.OfSubscription]
+    ) -> shapes.Hears[list[_T]]: ...
+    @overload
+    def on(self, event: Event[_T], /, **how: Unpack[shapes.OfSubscription]) -> shapes.Hears[_T]: ...
+    def on(self, event: Event[Any], /, **how: Any) -> Any:
+        """Make a lasting subscription of a function, which is given back unchanged.
+
+        The options are those of `shapes.OfSubscription`, and `batch` and `linger` as for `handler`.
+
+        Raises:
+            DeclarationError: as for `handler`; or `event` is no Event.
+            NotBuiltError: start="first", which needs events that are kept.
+        """
+        if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong(f"{self.name}.on() was given {event!r}", "give it an Event, as in @audit.on(quoted)")
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            subscription = subscription_of(self.name, function, how, event, taken=self._targets())
+            self.subscriptions[short_of(subscription.name)] = subscription
+            return function
+
+        return enter
+
+    def on_gap(self, event: Event[Any], /) -> shapes.Hears[Gap]:
+        """Say what runs when events are gone for ever; not in this version."""
+        raise NotBuiltError(f"on_gap({event.name!r}): {_JOURNALED_ONLY}")
+
+    def on_reply(self, op: Operation[_Req, _Rep], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Reply[_Req, _Rep]]:
+        """Say what runs when the reply to an earlier `send` is there; not in this version."""
+        raise NotBuiltError(f"on_reply({op.name!r}): {_JOURNALED_ONLY}")
+
+    def on_ack(self, op: Operation[_Req, _Rep], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Reply[_Req, _Rep]]:
+        """Say what runs when the caller has applied our reply; not in this version."""
+        raise NotBuiltError(f"on_ack({op.name!r}): {_JOURNALED_ONLY}")
+
+    def schedule(
+        self, when: str, /, *, tz: str = "UTC", **how: Unpack[shapes.Run]
+    ) -> shapes.Implements[datetime, None]:
+        """Say what runs at certain times; not in this version."""
+        raise NotBuiltError(f"schedule({when!r}): this version has no schedules")
+
+    def _targets(self) -> list[Target]:
+        return [*self.operations.values(), *self.subscriptions.values()]
+
+    def _own(self, name: str, what: str) -> None:
+        if service_of(name) != self.name:
+            raise wrong(
+                f"{what} {name!r} belongs to service {service_of(name)!r}, not to {self.name!r}",
+                f"take it up in Service({service_of(name)!r}), or name the contract '{self.name}.{short_of(name)}'",
+            )
