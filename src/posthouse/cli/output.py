@@ -1,0 +1,88 @@
+"""What is printed: data to stdout, as a table for people or one JSON object a line; talk to stderr.
+
+What comes from messages and names of others is printed without its control characters, so that a
+dead letter cannot move a person's cursor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+import msgspec
+
+_CODES: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def record(value: Any) -> None:
+    """Print one object as a line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their columns."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        shown.add_column(column, overflow="fold", justify="right" if column.endswith("#") else "left")
+        shown.columns[-1].header = column.removesuffix("#")
+    for row in rows:
+        shown.add_row(*(Text(plain(str(cell))) for cell in row))
+    # A file or a pipe is as wide as it takes: only a terminal folds.
+    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(shown)
+
+
+def line(text: str = "") -> None:
+    """Print a line of data for people."""
+    click.echo(text)
+
+
+def say(text: str) -> None:
+    """Tell the person something that is no data."""
+    click.echo(text, file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """Return text with its control characters made visible."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
+def colored(text: str, color: str) -> str:
+    """Return text in a color for stderr, where that is a terminal that wants colors (NO_COLOR)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
+        return text
+    return f"\x1b[{_CODES[color]}m{text}\x1b[0m"
+
+
+def moment(at: float | None) -> str:
+    """Return an instant as people read it, in UTC; "-" for none."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else "-"
+
+
+def ago(at: float | None, now: float) -> str:
+    """Return how long ago an instant was; "-" for none."""
+    if not at:
+        return "-"
+    past = max(0.0, now - at)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if past >= 2 * length:
+            return f"{past / length:.0f} {unit}"
+    return f"{past:.0f} s"
+
+
+def size(count: float) -> str:
+    """Return bytes as people read them."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
