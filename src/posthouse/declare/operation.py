@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["volatile", "queued", "journaled"]
 """What a delivery promises, as a program writes it."""
 
+Priority: TypeAlias = Literal["high", "normal", "low"]
+"""Which messages of a queue go first, as a program writes it."""
+
 DEFAULT_MODE: Final = "queued"
 """The mode of a contract that does not say one."""
 
