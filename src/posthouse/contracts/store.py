@@ -14,15 +14,17 @@ loops that send, repeat and apply stand in `posthouse.runtime`. A store only kee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from posthouse.clock import Instant
-from posthouse.message.message import Message
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from posthouse.clock import Instant
+    from posthouse.message.message import Message
 
 
 class Identity(msgspec.Struct, frozen=True):
