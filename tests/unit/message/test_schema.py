@@ -282,6 +282,7 @@ def has_unknown_field(frame: bytes, kind: Any) -> bool:
         (Pair, b'[1,"x",3]'),
         (Row, b'[1,"x",3]'),
     ],
+    ids=str,
 )
 def test_at_each_limit_the_type_of_a_schema_decides_as_the_real_one(kind: Any, frame: bytes):
     assert taken(frame, type_from(msgspec.json.schema(kind))) == taken(frame, kind)
