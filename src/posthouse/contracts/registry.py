@@ -94,7 +94,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         pid: its process, for people.
         host: its machine, for people.
         started: when it was.
-        draining: it takes no new work.
+        serving: it takes work; one that only asks (a client, the gateway) does not.
+        draining: it takes no new work any more.
         load: handlers at work now.
         store: reserved for journaled delivery: the id of its store.
         seen: its last heartbeat.
@@ -106,6 +107,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pid: int = 0
     host: str = ""
     started: Instant = 0.0
+    serving: bool = True
     draining: bool = False
     load: int = 0
     store: str = ""

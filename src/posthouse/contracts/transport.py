@@ -49,6 +49,10 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     emulated: dict[str, str] = {}
 
 
+CAPACITY_BYTES: Final = 1 << 30
+"""The most bytes of a queue for which nobody said anything else: 1 GiB."""
+
+
 class QueueSpec(msgspec.Struct, frozen=True):
     """What a queue may hold.
 
@@ -63,7 +67,7 @@ class QueueSpec(msgspec.Struct, frozen=True):
 
     name: str
     capacity: int = 100_000
-    capacity_bytes: int = 1 << 30
+    capacity_bytes: int = CAPACITY_BYTES
     overflow: Overflow = "reject"
     owner: str = ""
     ephemeral: str = ""

@@ -122,4 +122,4 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     lane: Lane | None = None
     seal: Seal | None = None
     tenant: str = ""
-    extensions: dict[str, str | int | bool | bytes] = {}
+    extensions: dict[str, str | int | bool] = {}

@@ -1,0 +1,1 @@
+"""What must happen: decisions, as tables and pure functions. The runtime carries them out."""

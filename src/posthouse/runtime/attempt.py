@@ -1,0 +1,117 @@
+"""One attempt of one delivery: the door behind its Context.
+
+What the handler sends is kept here until it has ended well. While it waits for a reply it holds
+no slot, so that services which call each other in a ring cannot block each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from posthouse.clock import seconds
+from posthouse.errors import UsageError
+from posthouse.message.message import Mode
+from posthouse.runtime.client import DEFAULT_TIMEOUT
+from posthouse.runtime.outbound import instant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from datetime import datetime
+
+    from posthouse.clock import Duration
+    from posthouse.contracts.transport import Outgoing
+    from posthouse.declare.operation import Event, Operation
+    from posthouse.message.message import Message
+    from posthouse.runtime.outbound import Outbound
+    from posthouse.runtime.runner import Turn
+    from posthouse.runtime.service import Serving
+
+
+class Attempt:
+    """What one run of a handler asks and records.
+
+    Attributes:
+        kept: what it sent and published: the way out, and the message.
+    """
+
+    __slots__ = ("_message", "_over", "_serving", "_turn", "kept")
+
+    def __init__(self, serving: Serving, turn: Turn, message: Message) -> None:
+        self._serving = serving
+        self._turn = turn
+        self._message = message
+        self._over = False
+        self.kept: list[tuple[Outbound, Message]] | None = None
+
+    async def call(
+        self, op: Operation[Any, Any], data: Any, /, *, timeout: Duration | None, deadline: Duration | datetime | None
+    ) -> Any:
+        """Ask, and wait for the reply without holding a slot."""
+        self._must_be_running("call")
+        serving = self._serving
+        when = instant_of(deadline, clock=serving.host.seams.clock, inherited=self._message.deadline)
+        wait = seconds(timeout) if timeout is not None else None if when else DEFAULT_TIMEOUT
+        serving.pause(self._turn)
+        try:
+            result = await serving.client.ask(op, data, timeout=wait, deadline=when, work=self._message.id)
+        except asyncio.CancelledError:
+            raise  # the handler is at its end: it needs no slot again
+        except BaseException:
+            await serving.resume(self._turn)
+            raise
+        await serving.resume(self._turn)
+        return result
+
+    def send(self, op: Operation[Any, Any], data: Any, /, *, deadline: Duration | datetime | None) -> str:
+        """Record a request."""
+        self._must_be_running("send")
+        client = self._serving.client
+        outbound = client.known(op)
+        when = 0.0 if deadline is None else instant_of(deadline, clock=self._serving.host.seams.clock)
+        message = client.request(outbound, data, deadline=when, work=self._message.id)
+        self._keep(outbound, message)
+        return message.id
+
+    def publish(self, event: Event[Any], data: Any, /) -> None:
+        """Record an event."""
+        self._must_be_running("publish")
+        self._keep(*self._serving.client.event(event, data, work=self._message.id))
+
+    def run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """From a handler's thread: run a coroutine in the loop, and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._serving.loop).result()
+
+    async def leave(self) -> None:
+        """Send what was kept; the handler has ended well.
+
+        Raises:
+            NotStoredError: something was not stored; the handler has not ended well after all.
+        """
+        if not self.kept:
+            return
+        host = self._serving.host
+        stored: list[Outgoing] = []
+        for outbound, message in self.kept:
+            if outbound.generation != host.directory.generation:
+                await outbound.check(host.directory)
+            if outbound.mode is not Mode.VOLATILE:
+                stored.append(outbound.outgoing(message))
+        if stored:
+            await host.transport.send(stored)
+        for outbound, message in self.kept:
+            if outbound.mode is Mode.VOLATILE:
+                await host.tell(message)
+
+    def close(self) -> None:
+        """The handler has ended; its context does nothing any more."""
+        self._over = True
+
+    def _keep(self, outbound: Outbound, message: Message) -> None:
+        if self.kept is None:
+            self.kept = []
+        self.kept.append((outbound, message))
+
+    def _must_be_running(self, verb: str) -> None:
+        if self._over:
+            raise UsageError(f"ctx.{verb}() after the handler has ended: what it would send belongs to nothing")

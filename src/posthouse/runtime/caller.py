@@ -1,0 +1,245 @@
+"""Requests that wait for a reply.
+
+`ask` puts a request on its way, by the direct path or into a queue, and returns a Ticket whose
+future the reply fills. One Caller serves a whole process; replies find their ticket by the id of
+the request. Time-outs share one timer: most replies come long before, and then cost nothing.
+
+A reply that comes for no ticket (its caller has stopped waiting, or has died) is dropped: in these
+modes it goes out once, to the instance that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.contracts.transport import Outgoing
+from posthouse.errors import FrameError, NotServedError, OutcomeUnknownError, TooLargeError
+from posthouse.flow.balance import least_of_two
+from posthouse.message.codec import decode_many, encode
+from posthouse.message.message import Kind, Message, Mode
+from posthouse.message.names import service_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posthouse.clock import Instant, Seconds
+    from posthouse.contracts.registry import Instance
+    from posthouse.contracts.transport import Transport
+    from posthouse.runtime.directory import Directory
+    from posthouse.runtime.seams import Seams
+
+_log: Final = logging.getLogger("posthouse.caller")
+
+FRAME_LIMIT: Final = 8 << 20
+"""The largest message, in bytes of data; what is larger belongs elsewhere, with a reference to it here."""
+
+_NEVER: Final = float("inf")
+
+
+class Ticket:
+    """One request that waits for its reply.
+
+    Attributes:
+        id: of the request.
+        reply: filled with the reply message, which may hold a refusal; or with the error that says
+            why none can come.
+    """
+
+    __slots__ = ("expires", "id", "name", "peer", "reply")
+
+    def __init__(self, id: str, name: str, reply: asyncio.Future[Message], expires: float) -> None:
+        self.id = id
+        self.name = name
+        self.reply = reply
+        self.expires = expires
+        self.peer = ""
+
+
+class Caller:
+    """All requests of this process that wait."""
+
+    def __init__(self, transport: Transport, directory: Directory, *, peer: str, seams: Seams) -> None:
+        self._transport = transport
+        self._direct = transport.direct
+        self._directory = directory
+        self._peer = peer
+        self._seams = seams
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, Ticket] = {}
+        self._outstanding: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_expiry = _NEVER
+
+    async def ask(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        mode: Mode,
+        source: str,
+        deadline: Instant = 0.0,
+        expires_in: Seconds | None = None,
+        work: str = "",
+        content_type: str = "",
+    ) -> Ticket:
+        """Put a request on its way.
+
+        Args:
+            name: the operation; it was announced.
+            data: of its request type, encoded.
+            mode: that of its contract.
+            source: the service that asks.
+            deadline: after which it need not be done; 0 for none.
+            expires_in: seconds until the ticket fails by itself; None leaves that to whoever waits.
+            work: the delivery whose handler asks.
+            content_type: of the data; empty for JSON.
+
+        Raises:
+            NotServedError: volatile, and no instance takes it.
+            NotStoredError: queued, and the transport did not take it.
+            TooLargeError: the data is larger than a message may be.
+        """
+        if len(data) > FRAME_LIMIT:
+            raise too_large(name, len(data))
+        seams = self._seams
+        expires = _NEVER if expires_in is None else self._loop.time() + expires_in
+        ticket = Ticket(seams.new_id(), name, self._loop.create_future(), expires)
+        message = Message(
+            Kind.REQUEST,
+            ticket.id,
+            name,
+            source,
+            seams.clock.now(),
+            data,
+            mode,
+            self._peer,
+            deadline,
+            content_type,
+            work=work,
+        )
+        self._waiting[ticket.id] = ticket
+        if expires < self._next_expiry:
+            self._wake_at(expires)
+        try:
+            if mode is Mode.VOLATILE:
+                service = service_of(name)
+                instances = self._directory.instances(service)
+                if not instances:
+                    instances = await self._served(name, service)
+                self._to_one_of(instances, ticket, encode(message))
+            else:
+                await self._transport.send((Outgoing(name, encode(message)),))
+        except BaseException:
+            self.forget(ticket)
+            raise
+        return ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """Wait no longer; a reply that comes still is dropped."""
+        if self._waiting.pop(ticket.id, None) is not None:
+            self._answered_by(ticket)
+
+    def receive(self, reply: Message) -> None:
+        """Give a reply to whoever waits for it."""
+        ticket = self._waiting.pop(reply.id, None)
+        if ticket is None:
+            return
+        self._answered_by(ticket)
+        if not ticket.reply.done():
+            ticket.reply.set_result(reply)
+
+    def lost(self, peer: str, frames: list[bytes]) -> None:
+        """A peer went away: what certainly did not reach it goes to another, the rest is unknown."""
+        unsent = {m.id: f for m, f in zip(decode_many(frames), frames, strict=True) if not isinstance(m, FrameError)}
+        for ticket in [ticket for ticket in self._waiting.values() if ticket.peer == peer]:
+            self._answered_by(ticket)
+            frame = unsent.get(ticket.id)
+            others = [i for i in self._directory.instances(service_of(ticket.name)) if i.peer != peer]
+            if frame is not None and others:
+                self._to_one_of(others, ticket, frame)
+                continue
+            del self._waiting[ticket.id]
+            if not ticket.reply.done():
+                ticket.reply.set_exception(_unreachable(ticket) if frame is not None else _died(ticket))
+
+    def close(self) -> None:
+        """Fail what still waits, and stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for ticket in self._waiting.values():
+            if not ticket.reply.done():
+                ticket.reply.set_exception(
+                    OutcomeUnknownError(f"this process stopped before {ticket.name} had answered", message_id=ticket.id)
+                )
+                ticket.reply.exception()  # whoever waited may be gone already; that is no accident
+        self._waiting.clear()
+
+    async def _served(self, name: str, service: str) -> Sequence[Instance]:
+        await self._directory.operation(name)
+        instances = self._directory.instances(service)
+        if not instances:
+            raise not_served(name)
+        return instances
+
+    def _to_one_of(self, instances: Sequence[Instance], ticket: Ticket, frame: bytes) -> None:
+        outstanding = self._outstanding
+        chosen = least_of_two(instances, load=lambda i: outstanding.get(i.peer, 0), rng=self._seams.rng)
+        ticket.peer = chosen.peer
+        outstanding[chosen.peer] = outstanding.get(chosen.peer, 0) + 1
+        self._direct.send(chosen.peer, frame)
+
+    def _answered_by(self, ticket: Ticket) -> None:
+        if ticket.peer:
+            left = self._outstanding[ticket.peer] - 1
+            if left:
+                self._outstanding[ticket.peer] = left
+            else:
+                del self._outstanding[ticket.peer]
+            ticket.peer = ""
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_expiry = when
+        self._timer = self._loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        self._timer = None
+        self._next_expiry = _NEVER
+        for ticket in [ticket for ticket in self._waiting.values() if ticket.expires <= now]:
+            self.forget(ticket)
+            if not ticket.reply.done():
+                ticket.reply.set_exception(
+                    OutcomeUnknownError(
+                        f"{ticket.name} has not answered in time; it may have been done, or may be yet",
+                        message_id=ticket.id,
+                    )
+                )
+        soonest = min((ticket.expires for ticket in self._waiting.values()), default=_NEVER)
+        if soonest < _NEVER:
+            self._wake_at(soonest)
+
+
+def not_served(name: str) -> NotServedError:
+    """Return the error for a volatile request that no instance can take."""
+    return NotServedError(f"nobody serves {name} now, and it is volatile: the request was not kept")
+
+
+def too_large(name: str, size: int) -> TooLargeError:
+    """Return the error for data that no message takes."""
+    return TooLargeError(f"the data for {name} has {size:,} bytes; a message takes {FRAME_LIMIT:,}")
+
+
+def _unreachable(ticket: Ticket) -> NotServedError:
+    error = not_served(ticket.name)
+    error.message_id = ticket.id
+    return error
+
+
+def _died(ticket: Ticket) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"the instance that had the request to {ticket.name} went away before it answered", message_id=ticket.id
+    )

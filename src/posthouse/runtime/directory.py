@@ -1,0 +1,164 @@
+"""What this process knows of the registry, kept fresh.
+
+Every send looks here, so it is plain dictionaries; they are made anew when the registry says that
+something changed. A registry that is away leaves the last good view standing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.errors import UnavailableError, UnknownServiceError
+from posthouse.message.names import service_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.registry import (
+        Contract,
+        EventRecord,
+        Instance,
+        OperationRecord,
+        Registry,
+        SubscriptionRecord,
+    )
+    from posthouse.runtime.seams import Seams
+
+_log: Final = logging.getLogger("posthouse.directory")
+
+PATIENCE: Final[Seconds] = 2.0
+"""How long a name that nobody announced yet is waited for; services that start together find each other."""
+
+
+class Directory:
+    """The contracts, and who is there.
+
+    Attributes:
+        generation: rises with each change; who caches compares it.
+        contracts: by service.
+        operations: by name.
+        events: by name.
+        subscriptions: by topic, those that are declared.
+        present: every live instance, by service; a draining one too.
+    """
+
+    def __init__(self, registry: Registry, *, seams: Seams) -> None:
+        self._registry = registry
+        self._seams = seams
+        self._told: list[Callable[[], None]] = []
+        self._stale = asyncio.Event()
+        self._fresh = asyncio.Condition()
+        self._keeper: asyncio.Task[None] | None = None
+        self.generation = 0
+        self.contracts: Mapping[str, Contract] = {}
+        self.operations: Mapping[str, OperationRecord] = {}
+        self.events: Mapping[str, EventRecord] = {}
+        self.subscriptions: Mapping[str, Sequence[SubscriptionRecord]] = {}
+        self.present: Mapping[str, Sequence[Instance]] = {}
+        self._available: Mapping[str, Sequence[Instance]] = {}
+
+    async def open(self) -> None:
+        """Read the registry once, and keep up with it from then on."""
+        self._registry.watch(self._stale.set)
+        await self.refresh()
+        self._keeper = self._seams.spawn(self._keep(), "posthouse directory")
+
+    async def close(self) -> None:
+        """Stop keeping up."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each change."""
+        self._told.append(callback)
+
+    def doubt(self) -> None:
+        """Read the registry again soon: somebody who should be there did not answer."""
+        self._stale.set()
+
+    def instances(self, service: str) -> Sequence[Instance]:
+        """Return the instances that take work."""
+        return self._available.get(service, ())
+
+    @property
+    def all_instances(self) -> Sequence[Instance]:
+        """Return every live instance."""
+        return [instance for instances in self.present.values() for instance in instances]
+
+    async def operation(self, name: str, *, within: Seconds = PATIENCE) -> OperationRecord:
+        """Return an operation's record, and wait for its first announcement a little.
+
+        Raises:
+            UnknownServiceError: nobody announced it within `within` seconds.
+        """
+        record = self.operations.get(name)
+        if record is None:
+            await self._until(lambda: name in self.operations, within)
+            record = self.operations.get(name)
+        if record is None:
+            raise unknown_operation(name, self)
+        return record
+
+    async def available(self, service: str, *, within: Seconds = PATIENCE) -> Sequence[Instance]:
+        """Return the instances of a service that take work; wait a little for the first one. May be empty."""
+        if not self.instances(service):
+            await self._until(lambda: bool(self.instances(service)), within)
+        return self.instances(service)
+
+    async def refresh(self) -> None:
+        """Read the registry now."""
+        contracts = await self._registry.contracts()
+        instances = await self._registry.instances()
+        self.contracts = {contract.service: contract for contract in contracts}
+        self.operations = {record.name: record for contract in contracts for record in contract.operations}
+        self.events = {record.name: record for contract in contracts for record in contract.events}
+        topics: dict[str, list[SubscriptionRecord]] = {}
+        for contract in contracts:
+            for record in contract.subscriptions:
+                topics.setdefault(record.topic, []).append(record)
+        self.subscriptions = topics
+        present: dict[str, list[Instance]] = {}
+        for instance in instances:
+            present.setdefault(instance.service, []).append(instance)
+        self.present = present
+        self._available = {
+            service: [instance for instance in those if instance.serving and not instance.draining]
+            for service, those in present.items()
+        }
+        self.generation += 1
+        for callback in self._told:
+            callback()
+        async with self._fresh:
+            self._fresh.notify_all()
+
+    async def _until(self, condition: Callable[[], bool], within: Seconds) -> None:
+        try:
+            async with asyncio.timeout(within), self._fresh:
+                await self._fresh.wait_for(condition)
+        except TimeoutError:
+            pass  # the caller looks again, and says what is missing
+
+    async def _keep(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                await self.refresh()
+            except UnavailableError as error:
+                _log.warning("the registry cannot be read, the last view of it stands: %s", error)
+                await asyncio.sleep(1.0)
+                self._stale.set()
+
+
+def unknown_operation(name: str, directory: Directory) -> UnknownServiceError:
+    """Return the error for a name that nobody announced, which says what there is instead."""
+    service = service_of(name)
+    if contract := directory.contracts.get(service):
+        offered = ", ".join(record.name for record in contract.operations) or "no operation"
+        return UnknownServiceError(f"{service!r} has no operation {name!r}; it offers {offered}")
+    known = ", ".join(sorted(directory.contracts)) or "none"
+    return UnknownServiceError(f"nobody has announced {name!r}; services known here: {known}")

@@ -1,0 +1,139 @@
+"""Carries out what the end of a handler means: settles the delivery, and tells a caller who waits.
+
+What it means is decided in protocol/settlement.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from posthouse.clock import seconds
+from posthouse.contracts.transport import ACCEPTED, Rejected, Released
+from posthouse.errors import PosthouseError, Retry
+from posthouse.protocol.settlement import (
+    DELIVERIES,
+    Decided,
+    End,
+    Failed,
+    Over,
+    crashed_too_often,
+    passes_on,
+    policy_for,
+    settle,
+)
+
+if TYPE_CHECKING:
+    from posthouse.contracts.transport import Delivery
+    from posthouse.declare.target import Target
+    from posthouse.message.message import Message
+    from posthouse.protocol.settlement import Policy
+    from posthouse.runtime.service import Serving
+
+_log: Final = logging.getLogger("posthouse.service")
+
+
+class Work:
+    """A message to be handled, and the delivery that brought it; None for a volatile one."""
+
+    __slots__ = ("delivery", "message")
+
+    def __init__(self, message: Message, delivery: Delivery | None) -> None:
+        self.message = message
+        self.delivery = delivery
+
+
+class Ending:
+    """The ends of one handler's attempts."""
+
+    def __init__(self, serving: Serving, target: Target) -> None:
+        self._serving = serving
+        self._name = target.name
+        run = target.run
+        self._waited_for = policy_for(
+            waited_for=True, attempts=run.attempts, backoff=run.backoff, exhausted=run.exhausted
+        )
+        self._unattended = policy_for(
+            waited_for=False, attempts=run.attempts, backoff=run.backoff, exhausted=run.exhausted
+        )
+        self._volatile = policy_for(waited_for=True, attempts=1, exhausted="fail")  # never retried by us
+
+    def well(self, work: Work, reply: bytes) -> None:
+        """It took effect: answer, and forget it."""
+        if work.message.reply_to:
+            self._serving.reply(work.message, reply)
+        if work.delivery is not None:
+            self._serving.settler.add(work.delivery, ACCEPTED)
+
+    def crashes(self, work: Work) -> bool:
+        """End a delivery that has been handed over too often to be run again; return whether it was."""
+        delivery = work.delivery
+        if delivery is None or delivery.attempt <= DELIVERIES:
+            return False
+        over = crashed_too_often(
+            name=self._name,
+            attempt=delivery.attempt,
+            waited_for=bool(work.message.reply_to),
+            policy=self._policy(work),
+        )
+        self._over(work, over)
+        return True
+
+    def badly(self, work: Work, end: End) -> None:
+        """It did not end well: try again later, or end it for good."""
+        delivery = work.delivery
+        decision = settle(
+            end,
+            name=self._name,
+            attempt=1 if delivery is None else delivery.attempt,
+            failures=0 if delivery is None else delivery.failures,
+            waited_for=bool(work.message.reply_to),
+            policy=self._policy(work),
+            rng=self._serving.host.seams.rng,
+        )
+        if isinstance(decision, Over) or delivery is None:
+            if isinstance(decision, Over):
+                self._over(work, decision)
+            return
+        _log.warning(
+            "%s failed at %s (attempt %d), and tries again in %.1f s: %s",
+            self._name,
+            work.message.id,
+            delivery.attempt,
+            decision.after,
+            end.cause if isinstance(end, Failed) else end.error,
+        )
+        self._serving.settler.add(delivery, Released(after=decision.after))
+
+    def _policy(self, work: Work) -> Policy:
+        if work.delivery is None:
+            return self._volatile
+        return self._waited_for if work.message.reply_to else self._unattended
+
+    def _over(self, work: Work, over: Over) -> None:
+        message = work.message
+        if over.tell is not None:
+            self._serving.refuse(message, over.tell)
+        if over.keep is None and over.tell is not None:
+            _log.info("%s answers %s with %s: %s", self._name, message.id, over.code, over.reason)
+        else:
+            kept = "" if over.keep is None or work.delivery is None else f", kept as a dead letter ({over.keep})"
+            _log.error("%s gives up %s%s: %s\n%s", self._name, message.id, kept, over.reason, over.detail)
+        if work.delivery is not None:
+            outcome = ACCEPTED if over.keep is None else Rejected(over.keep, over.code, over.reason, over.detail)
+            self._serving.settler.add(work.delivery, outcome)
+
+
+def end_of(error: Exception) -> End:
+    """Return what an exception that left a handler means."""
+    if isinstance(error, Retry):
+        try:
+            after = None if error.after is None else seconds(error.after)
+        except ValueError as wrong:
+            return Failed(f"Retry(after={error.after!r}): {wrong}")
+        return Failed(error.reason or "the handler asked for another try", after=after)
+    if isinstance(error, PosthouseError) and passes_on(error):
+        return Decided(error)
+    name = type(error).__qualname__
+    return Failed(f"{name}: {error}" if str(error) else name, "".join(traceback.format_exception(error)))

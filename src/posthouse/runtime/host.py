@@ -1,0 +1,372 @@
+"""One process's post office: a transport, a registry, the services that it runs, the doors it opens.
+
+What belongs to the process and not to one service lives here: the connection to the engine, the
+direct path and who gets what arrives on it, heartbeats and leases. Everything is opened and closed in
+one order, and every task started here is awaited here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+
+from posthouse.backends import open_backend
+from posthouse.contracts.registry import Instance
+from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
+from posthouse.declare.contract_of import contract_of
+from posthouse.declare.target import Handler
+from posthouse.errors import FrameError, NotDurableError, UnavailableError
+from posthouse.message.codec import decode_many, encode
+from posthouse.message.message import Kind, Message, Mode
+from posthouse.message.names import service_of
+from posthouse.runtime.answers import refuse
+from posthouse.runtime.caller import Caller, not_served
+from posthouse.runtime.client import Client
+from posthouse.runtime.directory import Directory
+from posthouse.runtime.outbound import journaled
+from posthouse.runtime.seams import system_seams
+from posthouse.runtime.settler import Settler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.registry import SubscriptionRecord
+    from posthouse.contracts.transport import Delivery
+    from posthouse.declare.service import Service
+    from posthouse.declare.target import Subscription
+    from posthouse.runtime.seams import Seams
+    from posthouse.runtime.service import Serving
+    from posthouse.runtime.settings import Settings
+
+_log: Final = logging.getLogger("posthouse.host")
+
+
+class Host:
+    """What a process needs to take part; `async with` opens and closes it.
+
+    Attributes:
+        settings: how it runs here.
+        seams: time, chance, ids, tasks.
+        peer: where this process is reached directly.
+        transport: carries messages.
+        registry: knows the services.
+        directory: what is known of the registry.
+        caller: requests that wait for replies.
+        settler: outcomes on their way to the transport.
+    """
+
+    directory: Directory
+    caller: Caller
+    settler: Settler
+
+    def __init__(self, settings: Settings, *, seams: Seams | None = None) -> None:
+        self.settings = settings
+        self.seams = seams or system_seams()
+        self.peer = self.seams.new_id()[:16]
+        self.transport, self.registry = open_backend(settings.transport, peer=self.peer, clock=self.seams.clock)
+        self._servings: dict[str, Serving] = {}
+        self._present: dict[str, Instance] = {}
+        self._clients: dict[str, Client] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining: list[Serving] = []
+        self._opened: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect to the engine, and take part.
+
+        Raises:
+            ConfigError: the engine or its place cannot be used; nothing was started.
+            UnavailableError: the engine cannot be reached.
+        """
+        try:
+            self.transport.direct.listen(self._arrived, self._lost)
+            self._opened.append("transport")
+            await self.transport.open()
+            self._opened.append("registry")
+            await self.registry.open()
+            self.directory = Directory(self.registry, seams=self.seams)
+            self._opened.append("directory")
+            await self.directory.open()
+            self.caller = Caller(self.transport, self.directory, peer=self.peer, seams=self.seams)
+            self.settler = Settler(self.transport, seams=self.seams)
+            self.settler.open()
+            self._opened.append("rest")
+            self._tasks = [
+                self.seams.spawn(self._beat(), "posthouse heartbeat"),
+                self.seams.spawn(self._renew(), "posthouse leases"),
+            ]
+        except BaseException:
+            await self._close_opened()
+            raise
+
+    async def close(self) -> None:
+        """Drain what is served without grace, and let go of everything; again is no error."""
+        if "rest" in self._opened:
+            await self.drain(grace=0.0)
+        await self._close_opened()
+
+    async def _close_opened(self) -> None:
+        opened, self._opened = self._opened, []
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if "rest" in opened:
+            self.caller.close()
+            await self.settler.close()
+        if "directory" in opened:
+            await self.directory.close()
+        if "registry" in opened:
+            await self.registry.close()
+        if "transport" in opened:
+            await self.transport.close()
+
+    # --- serving ---------------------------------------------------------------------------------------
+
+    async def announce(self, *services: Service) -> None:
+        """Make the queues, contracts and subscriptions of services; nothing is delivered yet.
+
+        Raises:
+            NotBuiltError: a contract is journaled.
+            NotDurableError: a contract promises that messages are kept, and the engine keeps nothing.
+            PosthouseError: the engine refused.
+        """
+        for service in services:
+            self._check_promises(service)
+        for service in services:
+            contract = contract_of(service)
+            gone = {known.name: known.topic for known in self._declared(service.name)}
+            targets = [*service.operations.values(), *service.subscriptions.values()]
+            await self.transport.declare(
+                *(self._queue(service, target) for target in targets if self.is_queued(target))
+            )
+            await self.registry.announce(msgspec.structs.replace(contract, announced=self.seams.clock.now()))
+            for subscription in service.subscriptions.values():
+                gone.pop(subscription.name, None)
+                if self.is_queued(subscription):
+                    await self.transport.bind(subscription.event.name, subscription.name)
+            for queue, topic in gone.items():  # its declaration has vanished: drained, not left to grow
+                _log.warning("%s is not declared any more: it gets no new events, what it holds stays", queue)
+                await self.transport.unbind(topic, queue)
+        await self.directory.refresh()
+
+    async def serve(self, *services: Service) -> None:
+        """Announce services, and start to handle their messages; all subscriptions are there before the first one.
+
+        Raises:
+            PosthouseError: as `announce`.
+        """
+        from posthouse.runtime.service import Serving
+
+        await self.announce(*services)
+        begun = [Serving(self, service) for service in services]
+        for serving in begun:
+            self._servings[serving.name] = serving
+            await serving.open()
+        for serving in begun:
+            serving.receive()
+        await self._enter(*(self._instance(serving.name) for serving in begun))
+
+    async def join(self, name: str) -> None:
+        """Show this process as an instance of a service that asks and does not serve."""
+        if name not in self._present:
+            await self._enter(msgspec.structs.replace(self._instance(name), serving=False))
+
+    def client(self, name: str) -> Client:
+        """Return the door of a service of this process."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = Client(self, name)
+        return client
+
+    async def drain(self, grace: Seconds | None = None) -> None:
+        """Take nothing more, let what is at work end, and give back the rest.
+
+        Args:
+            grace: seconds for what is at work; None for that of the settings.
+        """
+        if not self._servings:
+            return
+        servings, self._servings = self._servings, {}
+        try:
+            await self._enter(
+                *(
+                    msgspec.structs.replace(self._present[name], draining=True)
+                    for name in servings
+                    if name in self._present
+                )
+            )
+        except UnavailableError as error:
+            _log.warning("nobody could be told that this instance drains: %s", error)
+        self._draining = list(servings.values())
+        wait = self.settings.grace if grace is None else grace
+        await asyncio.gather(*(serving.drain(wait) for serving in servings.values()))
+        try:
+            async with asyncio.timeout(max(1.0, wait)):
+                await self.settler.drained()
+        except TimeoutError:
+            _log.warning("the transport could not be told every outcome; what it does not know comes again")
+        await asyncio.gather(*(serving.close() for serving in servings.values()))
+        leaving = [self._present.pop(name).id for name in servings if name in self._present]
+        try:
+            await self.registry.leave(leaving)
+        except UnavailableError as error:
+            _log.warning("the registry could not be told that this instance leaves: %s", error)
+
+    def is_queued(self, target: Handler | Subscription) -> bool:
+        """Say whether messages for a target wait in a queue."""
+        return _mode(target) is not Mode.VOLATILE
+
+    def _check_promises(self, service: Service) -> None:
+        for target in (*service.operations.values(), *service.subscriptions.values()):
+            mode = _mode(target)
+            if mode is Mode.JOURNALED:
+                raise journaled(target.name)
+            if mode is Mode.QUEUED and not self.transport.features.durable and self.settings.env != "test":
+                raise NotDurableError(
+                    f"{target.name} is queued, and {self.settings.transport!r} keeps nothing when its process ends"
+                )
+
+    def _queue(self, service: Service, target: Handler | Subscription) -> QueueSpec:
+        said = self.settings.service(service.name)
+        return QueueSpec(
+            target.name,
+            capacity=said.capacity or service.capacity,
+            capacity_bytes=said.capacity_bytes or CAPACITY_BYTES,
+            overflow=said.overflow or service.overflow,
+            owner=service.name,
+        )
+
+    def _declared(self, service: str) -> Sequence[SubscriptionRecord]:
+        contract = self.directory.contracts.get(service)
+        return contract.subscriptions if contract else ()
+
+    def _instance(self, service: str) -> Instance:
+        return Instance(
+            id=self.seams.new_id(),
+            service=service,
+            peer=self.peer,
+            pid=os.getpid(),
+            host=platform.node(),
+            started=self.seams.clock.now(),
+        )
+
+    async def _enter(self, *instances: Instance) -> None:
+        await self.registry.register(instances)
+        self._present.update({instance.service: instance for instance in instances})
+        await self.directory.refresh()
+
+    # --- volatile messages that nobody waits for -------------------------------------------------------
+
+    async def tell(self, message: Message) -> None:
+        """Send a volatile request or event to those who are there; nothing is kept.
+
+        Raises:
+            NotServedError: it is a request, and nobody takes it.
+            UnknownServiceError: nobody ever announced it.
+        """
+        if message.kind is Kind.EVENT:
+            for subscription in self.directory.subscriptions.get(message.type, ()):
+                to = msgspec.structs.replace(message, extensions={"subscription": subscription.name})
+                self._to_one_of(service_of(subscription.name), to)
+            return
+        service = service_of(message.type)
+        if not self.directory.instances(service):
+            await self.directory.operation(message.type)
+        if not self._to_one_of(service, message):
+            raise not_served(message.type)
+
+    def _to_one_of(self, service: str, message: Message) -> bool:
+        instances = self.directory.instances(service)
+        if not instances:
+            return False
+        self.transport.direct.send(self.seams.rng.choice(instances).peer, encode(message))
+        return True
+
+    # --- what arrives directly -------------------------------------------------------------------------
+
+    def _arrived(self, peer: str, frames: list[bytes]) -> None:
+        replies = self.caller.receive
+        for message in decode_many(frames):
+            if isinstance(message, FrameError):
+                _log.warning("%s sent what is no frame, which was dropped: %s", peer, message)
+            elif message.kind is Kind.REPLY:
+                replies(message)
+            elif message.kind is Kind.REQUEST or message.kind is Kind.EVENT:
+                self._take_volatile(message)
+            else:
+                _log.warning("%s sent a %s message, which this version does not know", peer, message.kind.name.lower())
+
+    def _take_volatile(self, message: Message) -> None:
+        name = str(message.extensions.get("subscription", message.type)) if message.extensions else message.type
+        serving = self._servings.get(service_of(name))
+        if serving is None or not serving.take_volatile(name, message):
+            refuse(
+                self.transport.direct,
+                message,
+                not_served(message.type),
+                source=service_of(name),
+                now=self.seams.clock.now(),
+            )
+
+    def _lost(self, peer: str, frames: list[bytes]) -> None:
+        self.caller.lost(peer, frames)
+        if any(instance.peer == peer for instance in self.directory.all_instances):
+            self.directory.doubt()
+
+    # --- heartbeats and leases -------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.registry.heartbeat)
+            present = [
+                msgspec.structs.replace(instance, load=serving.at_work)
+                if (serving := self._servings.get(instance.service))
+                else instance
+                for instance in self._present.values()
+            ]
+            try:
+                await self.registry.register(present)
+            except UnavailableError as error:
+                _log.warning("the registry cannot be told that this instance lives: %s", error)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.transport.lease / 3)
+            servings = [*self._servings.values(), *self._draining]
+            held: list[Delivery] = [delivery for serving in servings for delivery in serving.deliveries]
+            held += self.settler.held
+            if not held:
+                continue
+            try:
+                lost = await self.transport.renew(held)
+            except UnavailableError as error:
+                _log.warning("leases cannot be renewed: %s", error)
+                continue
+            if lost:
+                _log.warning("%d leases were lost; those messages come again", len(lost))
+                ids = {id(delivery) for delivery in lost}
+                for serving in servings:
+                    serving.forget(ids)
+
+
+def _mode(target: Handler | Subscription) -> Mode:
+    return target.operation.promise if isinstance(target, Handler) else target.event.promise

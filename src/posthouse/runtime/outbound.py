@@ -1,0 +1,162 @@
+"""From an operation and data to bytes, and from a reply to a value or an error.
+
+What is the same for every message to one operation is worked out once, and again only when the
+directory has changed: that the operation exists, that caller and service mean the same mode, the
+encoder, the decoder of the reply.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from posthouse.clock import seconds
+from posthouse.contracts.transport import Outgoing
+from posthouse.declare.operation import Event, Operation
+from posthouse.declare.schema_of import encode as encode_data
+from posthouse.errors import ContractError, InvalidDataError, NotBuiltError, UsageError, told
+from posthouse.message.codec import encode
+from posthouse.message.message import Message, Mode
+from posthouse.runtime.caller import FRAME_LIMIT, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from posthouse.clock import Clock, Duration, Instant
+    from posthouse.errors import PosthouseError, Reject
+    from posthouse.runtime.directory import Directory
+
+
+class Outbound:
+    """What it takes to send to one operation, or to tell one event.
+
+    Attributes:
+        name: of the operation or event.
+        mode: that of its contract.
+        is_event: whether it is told to subscriptions, not asked.
+        generation: of the directory, when it was last compared with the service's contract.
+    """
+
+    __slots__ = ("_decode", "_rejects", "_type", "generation", "is_event", "mode", "name")
+
+    def __init__(self, contract: Operation[Any, Any] | Event[Any]) -> None:
+        if contract.promise is Mode.JOURNALED:
+            raise journaled(contract.name)
+        self.name = contract.name
+        self.mode = contract.promise
+        self.generation = -1
+        if isinstance(contract, Operation):
+            self.is_event = False
+            data = contract.request
+            self._decode: Callable[[bytes], Any] | None = contract.decode_reply
+            self._rejects = contract.rejects
+        else:
+            self.is_event = True
+            data = contract.data
+            self._decode = None
+            self._rejects = ()
+        self._type: type | None = data if isinstance(data, type) else None
+
+    async def check(self, directory: Directory) -> None:
+        """Compare an operation with what its service announced; an event is its publisher's own.
+
+        Raises:
+            UnknownServiceError: nobody announced it.
+            ContractError: caller and service do not mean the same mode.
+        """
+        if self.is_event:
+            return
+        record = await directory.operation(self.name)
+        if record.mode is not self.mode:
+            its, ours = record.mode.name.lower(), self.mode.name.lower()
+            raise ContractError(f"{self.name} is {its} for its service, and {ours} for this caller")
+        self.generation = directory.generation
+
+    def encode(self, data: Any) -> bytes:
+        """Return the bytes of the data.
+
+        Raises:
+            InvalidDataError: it is not of the type that the contract names, or cannot be written as JSON.
+            TooLargeError: a message does not take so much.
+        """
+        expected = self._type
+        if expected is not None and type(data) is not expected and not _is_instance(data, expected):
+            raise InvalidDataError(f"{self.name} takes {expected.__name__}, and was given {type(data).__name__}")
+        try:
+            encoded = encode_data(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidDataError(f"the data for {self.name} cannot be written as JSON: {error}") from error
+        if len(encoded) > FRAME_LIMIT:
+            raise too_large(self.name, len(encoded))
+        return encoded
+
+    def result(self, reply: Message) -> Any:
+        """Return the data of a reply.
+
+        Raises:
+            PosthouseError: what it holds instead: a Reject as the class that the contract lists, or one of ours.
+            ContractError: the data is not of the type that this caller's contract names.
+        """
+        if reply.refusal is not None:
+            raise refused(reply, self._rejects)
+        try:
+            return self._decode(reply.data) if self._decode is not None else None
+        except msgspec.DecodeError as error:
+            raise ContractError(
+                f"the reply of {self.name} does not fit this caller's contract: {error}", message_id=reply.id
+            ) from error
+
+    def outgoing(self, message: Message) -> Outgoing:
+        """Return the message as the transport takes it."""
+        return Outgoing(self.name, encode(message), self.is_event)
+
+
+def refused(reply: Message, rejects: tuple[type[Reject], ...] = ()) -> PosthouseError:
+    """Return the error that a reply holds instead of data."""
+    refusal = reply.refusal
+    if refusal is None:
+        raise UsageError("the reply holds data, not a refusal")
+    details = msgspec.json.decode(refusal.details) if refusal.details else None
+    return told(
+        refusal.code,
+        refusal.message,
+        status=refusal.status,
+        details=details,
+        hint=refusal.hint,
+        message_id=reply.id,
+        rejects=rejects,
+    )
+
+
+def journaled(name: str) -> NotBuiltError:
+    """Return the error for a contract that promises more than this version can keep."""
+    return NotBuiltError(f'{name} is declared journaled, which this version cannot keep; declare mode="queued"')
+
+
+def instant_of(deadline: Duration | datetime | None, *, clock: Clock, inherited: Instant = 0.0) -> Instant:
+    """Return a deadline as an instant: the sooner of the user's and the inherited one; 0 for none.
+
+    Raises:
+        UsageError: it is neither a duration nor a datetime with a time zone.
+    """
+    if deadline is None:
+        return inherited
+    if isinstance(deadline, datetime):
+        if deadline.tzinfo is None:
+            raise UsageError("a deadline needs a time zone: use datetime.now(UTC) + ...")
+        own = deadline.astimezone(UTC).timestamp()
+    else:
+        try:
+            own = clock.now() + seconds(deadline)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return min(own, inherited) if inherited else own
+
+
+def _is_instance(data: Any, kind: type) -> bool:
+    try:
+        return isinstance(data, kind)
+    except TypeError:  # TypedDict and the like: the receiver checks
+        return True

@@ -1,0 +1,96 @@
+"""From a queue to a handler: asks by credit, opens the frames, keeps what nobody can read out of the way.
+
+The loop lives until it is canceled. A transport that is away is asked again, with backoff; a queue
+that is gone (its file was wiped, say) is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.contracts.transport import Rejected, Released
+from posthouse.errors import FrameError, FrameVersionError, PosthouseError, QueueUnknownError, UnavailableError
+from posthouse.flow.backoff import full_jitter
+from posthouse.flow.credit import Credit
+from posthouse.message.codec import decode_many
+from posthouse.runtime.ending import Work
+
+if TYPE_CHECKING:
+    from posthouse.clock import Seconds
+    from posthouse.contracts.transport import Delivery
+    from posthouse.runtime.runner import Runner
+    from posthouse.runtime.service import Serving
+
+_log: Final = logging.getLogger("posthouse.receiver")
+
+PATIENCE: Final[Seconds] = 60.0
+"""How long one question to the transport may wait for a message; then it is asked anew."""
+
+FOR_A_NEWER_ONE: Final[Seconds] = 60.0
+"""How long a frame of an unknown version is put off, so that a newer receiver finds it."""
+
+
+class Receiver:
+    """Brings the messages of one queue to its runner."""
+
+    def __init__(self, serving: Serving, runner: Runner) -> None:
+        self._serving = serving
+        self._runner = runner
+        self._transport = serving.host.transport
+        self._room = asyncio.Event()
+        runner.on_low = self._room.set
+
+    async def receive_all(self) -> None:
+        """Receive until canceled."""
+        failures = 0
+        runner = self._runner
+        loop = self._serving.loop
+        credit = Credit(max(runner.slots.limit, runner.batch), measured_at=loop.time())
+        while True:
+            credit.done += runner.done
+            runner.done = 0
+            wanted = credit.ask(held=runner.held, now=loop.time())
+            if not wanted:
+                runner.low_water = credit.target // 2
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                deliveries = await self._transport.receive(runner.name, credit=wanted, wait=PATIENCE)
+                failures = 0
+            except (UnavailableError, QueueUnknownError) as error:
+                failures += 1
+                hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._serving.host.seams.rng)
+                _log.warning("%s cannot be received from, again in %.1f s: %s", runner.name, hold_off, error)
+                await asyncio.sleep(hold_off)
+                if isinstance(error, QueueUnknownError):
+                    await self._make_again()
+                continue
+            if deliveries:
+                runner.take(self._open(deliveries))
+
+    def _open(self, deliveries: list[Delivery]) -> list[Work]:
+        works: list[Work] = []
+        messages = decode_many([delivery.frame for delivery in deliveries])
+        for delivery, message in zip(deliveries, messages, strict=True):
+            if isinstance(message, FrameError):
+                self._put_aside(delivery, message)
+            else:
+                works.append(Work(message, delivery))
+        return works
+
+    def _put_aside(self, delivery: Delivery, error: FrameError) -> None:
+        if isinstance(error, FrameVersionError):
+            outcome = Released(after=FOR_A_NEWER_ONE, failed=False, untouched=True)
+        else:
+            outcome = Rejected("parked", error.code, str(error))
+        _log.error("%s: %s", delivery.queue, error)
+        self._serving.settler.add(delivery, outcome)
+
+    async def _make_again(self) -> None:
+        try:
+            await self._serving.host.announce(self._serving.service)
+        except PosthouseError as error:
+            _log.warning("%s cannot be made again yet: %s", self._runner.name, error)

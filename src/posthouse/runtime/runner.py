@@ -1,0 +1,326 @@
+"""Runs one handler: work in, outcomes out.
+
+A *turn* is a task that holds a slot of the service and works off the backlog, one message after
+another; it ends when nothing is left. So a handler that never waits costs no task for each message,
+and when one does wait, the next turn starts. Every handler still runs inside a real task (so that
+asyncio.timeout and cancellation work), and never sees the context variables that another one set:
+a turn whose context was changed is not used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from posthouse.declare.schema_of import encode
+from posthouse.errors import ExpiredError, InvalidDataError, Reject
+from posthouse.flow.concurrency import Slots
+from posthouse.protocol.settlement import Decided, Failed
+from posthouse.runtime.attempt import Attempt
+from posthouse.runtime.context import Context, SyncContext
+from posthouse.runtime.ending import Ending, end_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.transport import Delivery
+    from posthouse.declare.target import Target
+    from posthouse.protocol.settlement import End
+    from posthouse.runtime.ending import Work
+    from posthouse.runtime.service import Serving
+
+_log: Final = logging.getLogger("posthouse.service")
+
+DEFAULT_TIMEOUT: Final[Seconds] = 300.0
+"""For one attempt of a handler that says nothing else: one that hangs must not hang for ever."""
+
+BREATH: Final = 128
+"""Messages after which a turn lets the loop look at everything else."""
+
+_NEVER: Final = float("inf")
+UNFIT: Final = object()
+"""In place of data that may not be run."""
+
+
+class Turn:
+    """A task that works off a backlog.
+
+    Attributes:
+        runner: whose turn it is.
+        task: the task.
+        works: what it works on now.
+        expires: when the attempt times out, in the loop's time.
+        timed_out: whether it was canceled because of that.
+        has_slot: whether it holds a slot; not while it waits for a reply.
+        thread: the thread of a plain `def` handler, which a time-out cannot end.
+    """
+
+    __slots__ = ("expires", "has_slot", "runner", "task", "thread", "timed_out", "works")
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.task: asyncio.Task[None] | None = None
+        self.works: Sequence[Work] = ()
+        self.expires = _NEVER
+        self.timed_out = False
+        self.has_slot = True
+        self.thread: asyncio.Future[Any] | None = None
+
+
+class Runner:
+    """Runs one handler of a service in this process.
+
+    Attributes:
+        name: of the operation or subscription.
+        slots: how many of it may be at work at once.
+        held: messages here, waiting or at work.
+        batch: the most messages of one run.
+        done: messages that were ended, since the receiver last asked.
+        low_water: `on_low` is called when `held` has sunk to this.
+        on_low: tells the receiver that there is room.
+    """
+
+    def __init__(self, serving: Serving, target: Target, decode: Callable[[bytes], Any]) -> None:
+        self.name = target.name
+        self.slots = Slots(target.run.concurrency or serving.slots.limit)
+        self.batch = target.batch or 1
+        self.held = 0
+        self.done = 0
+        self.low_water = -1
+        self.on_low: Callable[[], None] = _nothing
+        self._backlog: deque[Work] = deque()
+        self._turns: set[Turn] = set()
+        self._serving = serving
+        self._target = target
+        self._decode = decode
+        self._ending = Ending(serving, target)
+        self._loop = serving.loop
+        self._now = serving.host.seams.clock.now
+        self._timeout = target.run.timeout or DEFAULT_TIMEOUT
+        self._timer: asyncio.TimerHandle | None = None
+        self._start_is_due = False
+
+    # --- what comes in, and what is here ---------------------------------------------------------------
+
+    def take(self, works: Iterable[Work]) -> None:
+        """Put work behind what waits already."""
+        before = len(self._backlog)
+        self._backlog.extend(works)
+        self.held += len(self._backlog) - before
+        self.start()
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The deliveries that are here; their leases must not run out."""
+        works = [*self._backlog, *(work for turn in self._turns for work in turn.works)]
+        return [work.delivery for work in works if work.delivery is not None]
+
+    @property
+    def at_work(self) -> int:
+        """Handlers that have begun and not ended."""
+        return len(self._turns)
+
+    def hand_back(self) -> list[Work]:
+        """Return what waits, and forget it."""
+        works = list(self._backlog)
+        self._backlog.clear()
+        self.held -= len(works)
+        return works
+
+    def forget(self, lost: set[int]) -> None:
+        """Drop from what waits the deliveries, by id(), whose lease was lost: another receiver has them."""
+        kept = [work for work in self._backlog if id(work.delivery) not in lost]
+        self.held -= len(self._backlog) - len(kept)
+        self._backlog = deque(kept)
+
+    # --- turns -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a turn if there is work that is due, and a slot for it."""
+        self._start_is_due = False
+        if not self._due() or not self._serving.take_slot(self):
+            return
+        turn = Turn(self)
+        self._turns.add(turn)
+        turn.task = self._serving.host.seams.spawn(self._work_off(turn), f"posthouse {self.name}")
+        turn.task.add_done_callback(lambda task: self._ended(turn, task))
+
+    def start_soon(self) -> None:
+        """Start a turn when the present one waits or has ended."""
+        if not self._start_is_due:
+            self._start_is_due = True
+            self._loop.call_soon(self.start)
+
+    async def stop(self) -> list[Work]:
+        """Cancel every turn, wait for their ends, and return what they worked on."""
+        turns = list(self._turns)
+        works = [work for turn in turns for work in turn.works]
+        for turn in turns:
+            if turn.task is not None:
+                turn.task.cancel()
+        await asyncio.gather(*(turn.task for turn in turns if turn.task is not None), return_exceptions=True)
+        return works
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> bool:
+        return bool(self._backlog)
+
+    def _next(self) -> Sequence[Work]:
+        return (self._backlog.popleft(),)
+
+    async def _work_off(self, turn: Turn) -> None:
+        serving = self._serving
+        clean = copy_context()
+        turns = 0
+        while self._due():
+            turn.works = works = self._next()
+            if self._backlog:
+                self.start_soon()
+            await self._handle(turn, works)
+            turn.works = ()
+            count = len(works)
+            self.done += count
+            self.held -= count
+            if self.held <= self.low_water:
+                self.on_low()
+            if serving.crowded or not turn.has_slot or copy_context() != clean:
+                return  # another handler's turn, or this context is used up
+            turns += 1
+            if turns % BREATH == 0:
+                await asyncio.sleep(0)
+
+    def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
+        serving = self._serving
+        self._turns.discard(turn)
+        if turn.has_slot:
+            serving.give_slot(self)
+        if turn.works:  # canceled by a drain, which has handed them back
+            self.held -= len(turn.works)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s: an error of posthouse itself ended a turn", self.name, exc_info=error)
+        if self._backlog:
+            self.start_soon()
+        if serving.draining:
+            serving.turn_ended()
+
+    # --- one attempt -----------------------------------------------------------------------------------
+
+    async def _handle(self, turn: Turn, works: Sequence[Work]) -> None:
+        (work,) = works
+        data = self._open(work)
+        if data is UNFIT:
+            return
+        outcome = await self._attempt(turn, work, data)
+        if isinstance(outcome, bytes):
+            self._ending.well(work, outcome)
+        else:
+            self._ending.badly(work, outcome)
+        if turn.thread is not None:
+            await self._wait_for_thread(turn)
+
+    def _open(self, work: Work) -> Any:
+        """Return the data of a message that may be run; else end it, and return UNFIT."""
+        message = work.message
+        if message.deadline and message.deadline <= self._now():
+            self._ending.badly(work, Decided(ExpiredError(f"the deadline passed before {self.name} was run")))
+            return UNFIT
+        if self._ending.crashes(work):
+            return UNFIT
+        try:
+            return self._decode(message.data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            self._ending.badly(work, Decided(InvalidDataError(f"the data does not fit {self.name}: {error}")))
+            return UNFIT
+
+    async def _attempt(self, turn: Turn, work: Work, data: Any) -> bytes | End:
+        """Run the handler once; return its reply, encoded, or the end that it came to."""
+        target = self._target
+        attempt = None
+        turn.expires = self._loop.time() + self._timeout
+        if self._timer is None:
+            self._timer = self._loop.call_at(turn.expires, self._expire)
+        try:
+            if not target.is_async:
+                attempt = Attempt(self._serving, turn, work.message)
+                arguments = (data,) if target.context == "none" else (data, _context(SyncContext, attempt, work))
+                result = await self._in_thread(turn, *arguments)
+            elif target.context == "none":
+                result = await target.function(data)
+            else:
+                attempt = Attempt(self._serving, turn, work.message)
+                result = await target.function(data, _context(Context, attempt, work))
+            end = Decided(result) if isinstance(result, Reject) else encode(result)
+            if attempt is not None and attempt.kept is not None:
+                await attempt.leave()  # returned, a Reject keeps what was sent
+        except asyncio.CancelledError:
+            if not turn.timed_out:
+                raise
+            end = Failed(f"it timed out after {self._timeout:g} s")
+        except Exception as error:
+            end = end_of(error)
+        if attempt is not None:
+            attempt.close()
+        turn.expires = _NEVER
+        if turn.timed_out:  # taken back, also when the handler ended well in that very moment
+            turn.timed_out = False
+            if turn.task is not None:
+                turn.task.uncancel()
+        return end
+
+    async def _in_thread(self, turn: Turn, *arguments: Any) -> Any:
+        function = self._target.function
+        call = partial(copy_context().run, function, *arguments)
+        thread = self._loop.run_in_executor(self._serving.threads(), call)
+        turn.thread = thread
+        result = await asyncio.shield(thread)
+        turn.thread = None
+        return result
+
+    async def _wait_for_thread(self, turn: Turn) -> None:
+        """Hold the slot until a thread that timed out or failed has ended: it cannot be stopped."""
+        thread, turn.thread = turn.thread, None
+        if thread is not None and not thread.done():
+            _log.warning("%s: a thread that timed out is still at work; its slot is held until it ends", self.name)
+            await asyncio.wait([thread])
+        if thread is not None and not thread.cancelled():
+            thread.exception()  # already told as the end of the attempt, or too late to matter
+
+    def _expire(self) -> None:
+        """Cancel the turns that have timed out. One timer serves all, and mostly finds nothing to do."""
+        now = self._loop.time()
+        self._timer = None
+        for turn in self._turns:
+            if turn.expires <= now and not turn.timed_out and turn.task is not None:
+                turn.timed_out = True
+                turn.task.cancel()
+        soonest = min((turn.expires for turn in self._turns if not turn.timed_out), default=_NEVER)
+        if soonest < _NEVER:
+            self._timer = self._loop.call_at(soonest, self._expire)
+
+
+def _context(kind: Any, attempt: Attempt, work: Work) -> Any:
+    message = work.message
+    return kind(
+        attempt,
+        id=message.id,
+        attempt=1 if work.delivery is None else work.delivery.attempt,
+        caller=message.source,
+        sent=message.time,
+        deadline=message.deadline,
+    )
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,71 @@
+"""What the runtime does not make itself: time, chance, ids and tasks.
+
+They are handed in, so that the real code can be simulated: the same seed gives the same trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from posthouse.clock import Clock, SystemClock
+
+_ID_BYTES: Final = 16
+_POOL_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """The world, as the runtime sees it.
+
+    Attributes:
+        clock: tells the time.
+        rng: jitter and balancing; never a secret.
+        new_id: 128 bits in hex that nobody can guess.
+        spawn: starts a task with a name; whoever spawns awaits it.
+    """
+
+    clock: Clock
+    rng: random.Random
+    new_id: Callable[[], str]
+    spawn: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
+
+
+def system_seams() -> Seams:
+    """Return the real world."""
+    return Seams(SystemClock(), random.Random(), random_ids(), spawn)
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    """Start a task in the running loop."""
+    return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+
+def random_ids() -> Callable[[], str]:
+    """Return a source of ids from the system's randomness, read 256 ids at a time.
+
+    A fork empties the pool, so that no two processes hand out the same ids.
+    """
+    pool: list[str] = []
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=pool.clear)
+
+    def new_id() -> str:
+        if not pool:
+            drawn = os.urandom(_POOL_BYTES).hex()
+            width = 2 * _ID_BYTES
+            pool.extend(drawn[i : i + width] for i in range(0, len(drawn), width))
+        return pool.pop()
+
+    return new_id
+
+
+def seeded_seams(seed: int, *, clock: Clock) -> Seams:
+    """Return a world that is the same for the same seed; for simulation and tests."""
+    rng = random.Random(seed)
+    ids = random.Random(seed + 1)
+    return Seams(clock, rng, lambda: f"{ids.getrandbits(128):032x}", spawn)

@@ -1,0 +1,122 @@
+"""Starts things: `connect` for a program that asks, `run` for one that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from posthouse.declare.service import Service
+from posthouse.errors import NotBuiltError, UsageError
+from posthouse.message.names import check_part
+from posthouse.runtime.host import Host
+from posthouse.runtime.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from posthouse.runtime.client import Client
+    from posthouse.runtime.settings import Settings
+
+
+def connect(
+    service: Service | str,
+    *,
+    serve: bool = False,
+    transport: str | None = None,
+    store: object = None,
+    config: Path | Mapping[str, Any] | None = None,
+) -> AbstractAsyncContextManager[Client]:
+    """Take part in the name of a service, for as long as the block lasts.
+
+    Args:
+        service: in whose name; a Service where `serve` is set.
+        serve: handle the service's messages too.
+        transport: the URL of the engine, instead of the configured one.
+        store: only None in this version.
+        config: a file, or what would stand in it, instead of the `posthouse.toml` that is found.
+
+    Raises:
+        ConfigError: the configuration or the place of the data cannot be used.
+        UnavailableError: the engine cannot be reached.
+    """
+    if store is not None:
+        raise NotBuiltError("store= needs journaled delivery, which this version does not have")
+    if serve and not isinstance(service, Service):
+        raise UsageError("connect(..., serve=True) needs the Service itself, not its name")
+    return _connected(service, serve=serve, settings=settings_of(transport, config))
+
+
+@asynccontextmanager
+async def _connected(service: Service | str, *, serve: bool, settings: Settings) -> AsyncGenerator[Client, None]:
+    name = service.name if isinstance(service, Service) else check_part(service, "service")
+    async with Host(settings) as host:
+        if isinstance(service, Service) and serve:
+            await host.serve(service)
+        elif isinstance(service, Service) and service.events:
+            await host.announce(service)
+        yield host.client(name)
+        await host.drain()
+
+
+def run(*services: Service, transport: str | None = None, config: Path | Mapping[str, Any] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then take nothing more, finish, and return.
+
+    Args:
+        services: what to serve; one or more.
+        transport: the URL of the engine, instead of the configured one.
+        config: a file, or what would stand in it, instead of the `posthouse.toml` that is found.
+
+    Raises:
+        ConfigError: the configuration or the place of the data cannot be used.
+        UnavailableError: the engine cannot be reached.
+        UsageError: there is no service.
+    """
+    if not services:
+        raise UsageError("run() needs at least one service")
+    run_loop(_serve(settings_of(transport, config), services))
+
+
+async def _serve(settings: Settings, services: tuple[Service, ...]) -> None:
+    async with Host(settings) as host:
+        await host.serve(*services)
+        await serve_until_signal(host)
+
+
+async def serve_until_signal(host: Host) -> None:
+    """Wait for SIGTERM or SIGINT, and drain; a second signal ends the grace at once."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    try:
+        await asked.wait()
+        asked.clear()
+        draining = host.seams.spawn(host.drain(), "posthouse drains")
+        hurry = host.seams.spawn(asked.wait(), "posthouse hears a second signal")
+        await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            draining.cancel()
+        hurry.cancel()
+        await asyncio.gather(draining, hurry, return_exceptions=True)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a program's main coroutine, on uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
+
+
+def settings_of(transport: str | None, config: Path | Mapping[str, Any] | None) -> Settings:
+    """Return the settings, with the transport that a program named itself."""
+    return load(config, overrides=None if transport is None else {"transport": transport})
