@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal, Unpack
 
-    from typing_extensions import TypeForm, deprecated
+    from typing_extensions import TypeForm
 
     from posthouse.clock import Duration
     from posthouse.declare import shapes
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
     _Ctx = TypeVar("_Ctx", bound=AwaitedContext)
     _SyncCtx = TypeVar("_SyncCtx", bound=BlockingContext)
-else:
-
-    def deprecated(_: str) -> Callable[[Any], Any]:
-        """Stand in for the checkers' own at run time, which is not installed everywhere."""
-        return lambda function: function
-
 
 _Req = TypeVar("_Req")
 _Rep = TypeVar("_Rep")
@@ -110,9 +104,8 @@ class Service:
     def handler(self, f: Callable[[_Req], Awaitable[_Rep | Reject]], /) -> Operation[_Req, _Rep]: ...
     @overload
     def handler(self, f: Callable[[_Req, _Ctx], Awaitable[_Rep | Reject]], /) -> Operation[_Req, _Rep]: ...
-    # Not deprecated but wrong; this is how a checker can be made to say a sentence of ours.
+    # Wrong: import refuses it, and this keeps a checker from taking the coroutine for the reply.
     @overload
-    @deprecated("an `async def` handler takes a Context; SyncContext is for a plain `def`")
     def handler(
         self, f: Callable[[_Req, _SyncCtx], Coroutine[Any, Any, Any]], /
     ) -> shapes.AsyncHandlerTakesContext: ...

@@ -7,12 +7,15 @@ code too, because the command line shows it without a traceback.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_BETWEEN: Final = ("posthouse.declare", "typing")
+"""Whose frames stand between a declaration and us: our own, and those of `Operation[Order, Price](...)`."""
 
 
 def place_of(function: Callable[..., Any]) -> str:
@@ -24,7 +27,7 @@ def place_of(function: Callable[..., Any]) -> str:
 def place_of_caller() -> str:
     """Return "app.py:12" for the line, outside of this package, that made the declaration."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the documented way to a caller's line
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("posthouse.declare"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
