@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from posthouse.declare.options import rate_of
 from posthouse.declare.schema_of import encode
+from posthouse.declare.target import Handler
 from posthouse.errors import ExpiredError, InvalidDataError, Reject
 from posthouse.flow.concurrency import Slots
+from posthouse.flow.rate import TokenBucket
 from posthouse.protocol.settlement import Decided, Failed
 from posthouse.runtime.attempt import Attempt
 from posthouse.runtime.context import Context, SyncContext
@@ -106,6 +109,8 @@ class Runner:
         self._timeout = target.run.timeout or DEFAULT_TIMEOUT
         self._timer: asyncio.TimerHandle | None = None
         self._start_is_due = False
+        self._rate = _bucket(target, self._loop.time())
+        self._rest: asyncio.TimerHandle | None = None
 
     # --- what comes in, and what is here ---------------------------------------------------------------
 
@@ -145,7 +150,7 @@ class Runner:
     def start(self) -> None:
         """Start a turn if there is work that is due, and a slot for it."""
         self._start_is_due = False
-        if not self._due() or not self._serving.take_slot(self):
+        if self._rest is not None or not self._due() or not self._serving.take_slot(self):
             return
         turn = Turn(self)
         self._turns.add(turn)
@@ -169,10 +174,11 @@ class Runner:
         return works
 
     def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop the timers."""
+        for timer in (self._timer, self._rest):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._rest = None
 
     def _due(self) -> bool:
         return bool(self._backlog)
@@ -184,7 +190,7 @@ class Runner:
         serving = self._serving
         clean = copy_context()
         turns = 0
-        while self._due():
+        while self._due() and (self._rate is None or self._admitted(self._rate)):
             turn.works = works = self._next()
             if self._backlog:
                 self.start_soon()
@@ -200,6 +206,17 @@ class Runner:
             turns += 1
             if turns % BREATH == 0:
                 await asyncio.sleep(0)
+
+    def _admitted(self, rate: TokenBucket) -> bool:
+        """Say whether the rate lets one more run begin; if not, come back when it does."""
+        hold_off = rate.admit(self._loop.time())
+        if hold_off and self._rest is None:
+            self._rest = self._loop.call_later(hold_off, self._rested)
+        return not hold_off
+
+    def _rested(self) -> None:
+        self._rest = None
+        self.start()
 
     def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
         serving = self._serving
@@ -308,6 +325,14 @@ class Runner:
         soonest = min((turn.expires for turn in self._turns if not turn.timed_out), default=_NEVER)
         if soonest < _NEVER:
             self._timer = self._loop.call_at(soonest, self._expire)
+
+
+def _bucket(target: Target, now: Seconds) -> TokenBucket | None:
+    if not isinstance(target, Handler) or not target.rate:
+        return None
+    count, period = rate_of(target.rate)
+    burst = max(1.0, count)
+    return TokenBucket(count / period, burst, burst, now)
 
 
 def _context(kind: Any, attempt: Attempt, work: Work) -> Any:
