@@ -56,6 +56,9 @@ class BatchRunner(Runner):
         self._wait_for_more()
         return works
 
+    def _cost(self) -> int:
+        return min(self._size, len(self._backlog))
+
     def _wait_for_more(self) -> None:
         if self._backlog and self._lingering is None and not self._waited:
             self._lingering = self._loop.call_later(self._linger, self._has_waited)

@@ -186,6 +186,10 @@ class Runner:
     def _next(self) -> Sequence[Work]:
         return (self._backlog.popleft(),)
 
+    def _cost(self) -> int:
+        """Return how many messages the next run takes."""
+        return 1
+
     async def _work_off(self, turn: Turn) -> None:
         serving = self._serving
         clean = copy_context()
@@ -209,7 +213,7 @@ class Runner:
 
     def _admitted(self, rate: TokenBucket) -> bool:
         """Say whether the rate lets one more run begin; if not, come back when it does."""
-        hold_off = rate.admit(self._loop.time())
+        hold_off = rate.admit(self._loop.time(), self._cost())
         if hold_off and self._rest is None:
             self._rest = self._loop.call_later(hold_off, self._rested)
         return not hold_off
