@@ -177,7 +177,7 @@ class MemoryTransport:
             else:
                 source.wake()  # it was woken and cannot look any more: the next one must
             raise
-        if not more_may_come:
+        if waiter in source.waiters:  # its time is over, and nobody woke it
             source.waiters.remove(waiter)
         self._must_be_open()
         deliveries = self._take(source, credit)

@@ -1,0 +1,40 @@
+"""The suites that every backend passes; those of third parties too.
+
+Subclass a suite in a test module of yours, and give it the one fixture that it asks for:
+
+    class TestMyTransport(TransportSuite):
+        @pytest.fixture
+        def make_transport(self, clock: ManualClock, tmp_path: Path) -> MakeTransport:
+            return lambda peer: MyTransport(tmp_path, peer=peer, clock=clock)
+
+What an engine cannot do, it declares in `features`; tests that need it are then skipped. The suites
+need pytest and anyio's plugin. Where pytest is strict about markers, put
+`pytest_plugins = ["posthouse.testing.conformance.plugin"]` into the outermost conftest.py.
+
+A test belongs here if the contract says what it says. What a backend does beyond the contract, it
+tests itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_PARTS = (
+    "capacity",
+    "delivery",
+    "direct",
+    "engine",
+    "inspection",
+    "letters",
+    "registry",
+    "settling",
+    "topics",
+    "waiting",
+)
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+
+from posthouse.testing.conformance.engine import MakeTransport  # noqa: E402 - only now, or asserts would not tell why
+from posthouse.testing.conformance.registry import MakeRegistry, RegistrySuite  # noqa: E402
+from posthouse.testing.conformance.transport import TransportSuite  # noqa: E402
+
+__all__ = ["MakeRegistry", "MakeTransport", "RegistrySuite", "TransportSuite"]

@@ -1,0 +1,17 @@
+"""Every backend's transport keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from posthouse.testing.conformance import MakeTransport, TransportSuite
+from tests.conformance.conftest import Open
+
+
+class TestTransport(TransportSuite):
+    """The suite, over all backends."""
+
+    @pytest.fixture
+    def make_transport(self, open_on: Open) -> MakeTransport:
+        """Give what makes transports on one fresh engine."""
+        return lambda peer: open_on(peer)[0]
