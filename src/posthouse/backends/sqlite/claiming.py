@@ -1,0 +1,147 @@
+"""Taking messages under a lease: first what came back and is due, then what is new.
+
+New messages are the ids behind the queue's cursor. They are leased as one range, with one row, however
+many they are. A claim that finds nothing enters its process as waiting, in the same transaction, and
+tells when something will be due by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from posthouse.backends.sqlite.commits import Operation
+from posthouse.backends.sqlite.leasing import LEASE, end_expired
+from posthouse.backends.sqlite.waiting import RECEIVER, enter
+from posthouse.contracts.transport import Delivery
+from posthouse.errors import QueueUnknownError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from posthouse.backends.sqlite.holds import Holds
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Clock, Instant
+
+ROW: Final = "SELECT number, next, cursor FROM queues WHERE name = ?"
+DUE: Final = """
+SELECT message, attempt, failures, fence, holder, frame FROM returned CROSS JOIN messages ON id = message
+WHERE queue = ? AND due <= ? ORDER BY due, message LIMIT ?"""
+HAND_OUT: Final = "UPDATE returned SET due = ?, attempt = ?, fence = ?, holder = ? WHERE message = ?"
+NEW: Final = "SELECT id, frame FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+LEASE_RANGE: Final = "INSERT INTO leases (first, last, queue, holder, until) VALUES (?, ?, ?, ?, ?)"
+MOVE: Final = "UPDATE queues SET cursor = ? WHERE number = ?"
+NEXT_RETURNED: Final = "SELECT due FROM returned WHERE queue = ? ORDER BY due LIMIT 1"
+NEXT_LEASE: Final = "SELECT until FROM leases WHERE queue = ? ORDER BY until LIMIT 1"
+
+
+@final
+class Claim(Operation):
+    """One call of `receive`; it is run again when its process is rung.
+
+    Args:
+        queue: what to take from.
+        credit: how many at most.
+        waits: whether to be rung when there is none.
+        peer: this process.
+        clock: tells when leases end.
+        future: is given the deliveries.
+        ended: is given the claim when it has run, and the error if it failed.
+
+    Attributes:
+        number: of the queue, once it has run.
+        due: when something of an empty queue is due by itself; None if never.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_new",
+        "_peer",
+        "_returned",
+        "credit",
+        "due",
+        "future",
+        "number",
+        "queue",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        queue: str,
+        credit: int,
+        *,
+        waits: bool,
+        peer: str,
+        clock: Clock,
+        future: asyncio.Future[list[Delivery]],
+        ended: Callable[[Claim, Exception | None], None],
+    ) -> None:
+        self.queue = queue
+        self.credit = credit
+        self.waits = waits
+        self.future = future
+        self.number = 0
+        self.due: Instant | None = None
+        self._peer = peer
+        self._clock = clock
+        self._ended = ended
+        self._returned: list[tuple[Any, ...]] = []
+        self._new: list[tuple[Any, ...]] = []
+
+    def done(self, error: Exception | None) -> None:
+        """Tell the transport."""
+        self._ended(self, error)
+
+    def run(self, sql: Sql) -> None:
+        """Take what there is."""
+        self._returned = self._new = []
+        if self.future.cancelled():
+            return
+        found = sql.execute(ROW, (self.queue,)).fetchall()
+        if not found:
+            raise QueueUnknownError(f"there is no queue {self.queue!r}")
+        self.number, following, cursor = found[0]
+        now = self._clock.now()
+        end_expired(sql, self.number, now)
+        left = self.credit
+        returned = sql.execute(DUE, (self.number, now, left)).fetchall()
+        if returned:
+            sql.executemany(
+                HAND_OUT,
+                # one with a holder was not settled in time: this delivery is another attempt
+                [
+                    (now + LEASE, attempt + (holder != ""), fence + 1, self._peer, message)
+                    for message, attempt, _, fence, holder, _ in returned
+                ],
+            )
+            self._returned = returned
+            left -= len(returned)
+        if left and cursor + 1 < following:
+            self._new = new = sql.execute(NEW, (cursor, following, left)).fetchall()
+            first, last = new[0][0], new[-1][0]
+            sql.execute(LEASE_RANGE, (first, last, self.number, self._peer, now + LEASE))
+            sql.execute(MOVE, (last, self.number))
+        elif not returned and self.waits:
+            enter(sql, self.number, RECEIVER, self._peer)
+            times = sql.execute(NEXT_RETURNED, (self.number,)).fetchall()
+            times += sql.execute(NEXT_LEASE, (self.number,)).fetchall()
+            self.due = min(time for (time,) in times) if times else None
+
+    def deliveries(self, holds: Holds) -> list[Delivery]:
+        """Return what was taken, and note that this process holds it."""
+        queue = self.queue
+        made: list[Delivery] = []
+        if self._returned:
+            ids = [row[0] for row in self._returned]
+            tag = holds.add(self.number, 0, ids, [row[3] + 1 for row in self._returned]).base
+            for _, attempt, failures, _, holder, frame in self._returned:
+                made.append(Delivery(queue, frame, tag, attempt + (holder != ""), failures))
+                tag += 1
+        if self._new:
+            new = self._new
+            hold = holds.add(self.number, new[0][0], [row[0] for row in new])
+            made += [Delivery(queue, row[1], tag) for tag, row in enumerate(new, hold.base)]
+        self._returned = self._new = []
+        return made

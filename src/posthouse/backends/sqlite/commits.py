@@ -1,0 +1,301 @@
+"""Group commit: all operations of one turn of the loop share one transaction.
+
+A transaction costs a flush of the disk, whatever it holds; so operations are gathered until the end of
+the turn and run one after another in one transaction. Where a flush was measured to be fast, that
+happens on the loop (handing over to a thread cost a third of the rate, measured); where it is slow, in
+the one thread of this file, so that the loop never stands still for it.
+
+What is flushed: a transaction with an operation that confirms something to somebody (a send, a reject,
+a contract) is flushed to the disk before it is confirmed (synchronous = FULL). One that only claims,
+settles, renews or beats may be lost with the machine (NORMAL): the file then goes back to a state before
+it, all processes are gone with the machine, and what was settled is delivered once more, which
+`queued` allows. A killed process loses neither.
+
+What an operation does, this file does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, cast, final
+
+import apsw
+
+from posthouse.backends.sqlite.faults import ours
+from posthouse.errors import PosthouseError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.backends.sqlite.turnstile import Turnstile
+    from posthouse.clock import Seconds
+
+Flush = Literal["full", "normal"]
+
+T = TypeVar("T")
+
+_RETRY: Final[Seconds] = 0.0005
+"""How long the loop is given back when another process writes."""
+
+_STUCK: Final[Seconds] = 10.0
+"""After so long in vain the operations fail: a process that was stopped in its transaction holds the file."""
+
+_ENOUGH: Final = 2048
+"""Messages in one transaction, about: beyond that the loop would stand still for more than some milliseconds."""
+
+
+class Operation:
+    """One step of a transaction. `run` may be called again, when a transaction is repeated.
+
+    Attributes:
+        flush: it confirms something, which must be on the disk.
+        reads: it only reads.
+        weight: how many messages it handles, about.
+    """
+
+    __slots__ = ()
+
+    flush: bool = False
+    reads: bool = False
+    weight: int = 1
+
+    def start(self) -> None:
+        """From now on nothing joins this operation; on the loop."""
+
+    def run(self, sql: Sql) -> None:
+        """Do it. A PosthouseError fails this operation alone, and is raised before it has written anything.
+
+        May run in a thread: it touches nothing but the operation itself.
+        """
+        raise NotImplementedError
+
+    def done(self, error: Exception | None) -> None:
+        """Tell those who wait; on the loop, after the commit or the failure."""
+        raise NotImplementedError
+
+
+@final
+class Call(Operation, Generic[T]):
+    """An operation that is one function; for what is not hot.
+
+    Args:
+        function: what to do; may fail at any point, as it has a savepoint of its own.
+        future: where its result goes.
+        flush: it confirms something.
+        reads: it only reads.
+    """
+
+    __slots__ = ("_function", "_future", "_result", "flush", "reads")
+
+    def __init__(self, function: Callable[[Sql], T], future: asyncio.Future[T], *, flush: bool, reads: bool) -> None:
+        self._function = function
+        self._future = future
+        self._result: T
+        self.flush = flush
+        self.reads = reads
+
+    def run(self, sql: Sql) -> None:
+        """Do it in a savepoint."""
+        sql.execute("SAVEPOINT one")
+        try:
+            self._result = self._function(sql)
+        except PosthouseError:
+            sql.execute("ROLLBACK TO one")
+            sql.execute("RELEASE one")
+            raise
+        sql.execute("RELEASE one")
+
+    def done(self, error: Exception | None) -> None:
+        """Tell the one who waits."""
+        if self._future.done():  # it was canceled; what was done stays done
+            return
+        if error is None:
+            self._future.set_result(self._result)
+        else:
+            self._future.set_exception(error)
+
+
+@final
+class Commits:
+    """Runs operations in transactions, one group after another.
+
+    Args:
+        connection: to the file; nobody else uses it.
+        path: of the file, for errors.
+        turnstile: lets one process write at a time.
+        flush: "normal" trades the last moments before a power cut for speed.
+        thread: where transactions run, if not on the loop.
+        settled: called at the end of each turn that had a transaction.
+
+    Attributes:
+        finishing: the ends of a group's operations are being told; `settled` follows.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_flush",
+        "_idle",
+        "_loop",
+        "_operations",
+        "_path",
+        "_settled",
+        "_since",
+        "_sql",
+        "_synchronous",
+        "_thread",
+        "_turnstile",
+        "_under_way",
+        "finishing",
+    )
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        turnstile: Turnstile,
+        *,
+        flush: Flush,
+        thread: Executor | None,
+        settled: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._sql = cast("Sql", connection.cursor())
+        self._path = path
+        self._turnstile = turnstile
+        self._flush = flush
+        self._thread = thread
+        self._settled = settled
+        self._loop = asyncio.get_running_loop()
+        self._operations: deque[Operation] = deque()
+        self._under_way = False
+        self.finishing = False
+        self._since: float | None = None  # when we found the turnstile taken first
+        self._synchronous = ""
+        self._idle: asyncio.Future[None] | None = None
+
+    def submit(self, operation: Operation) -> None:
+        """Let an operation run in the next transaction."""
+        self._operations.append(operation)
+        if not self._under_way:
+            self._under_way = True
+            self._loop.call_soon(self._turn)
+
+    async def drain(self) -> None:
+        """Wait until all that was submitted is done."""
+        while self._under_way:
+            self._idle = self._idle or self._loop.create_future()
+            await asyncio.shield(self._idle)
+
+    def _turn(self) -> None:
+        if self._thread is not None:
+            group = self._take()
+            self._loop.run_in_executor(self._thread, self._in_thread, group)
+            return
+        if all(operation.reads for operation in self._operations):
+            group = self._take()
+            self._finish(group, self._transact(group, reads=True))
+            return
+        if not self._turnstile.enter():
+            now = self._loop.time()
+            self._since = self._since or now
+            if now - self._since < _STUCK:
+                self._loop.call_later(_RETRY, self._turn)
+            else:
+                self._since = None
+                group = self._take()
+                self._finish(group, [self._stuck()] * len(group))
+            return
+        self._since = None
+        group = self._take()
+        try:
+            outcomes = self._transact(group)
+        finally:
+            self._turnstile.leave()
+        self._finish(group, outcomes)
+
+    def _take(self) -> list[Operation]:
+        group: list[Operation] = []
+        weight = 0
+        while self._operations and weight < _ENOUGH:
+            operation = self._operations.popleft()
+            operation.start()
+            weight += operation.weight
+            group.append(operation)
+        return group
+
+    def _in_thread(self, group: list[Operation]) -> None:
+        try:
+            if self._turnstile.wait(_STUCK):
+                try:
+                    outcomes = self._transact(group)
+                finally:
+                    self._turnstile.leave()
+            else:
+                outcomes: Sequence[Exception | None] = [self._stuck()] * len(group)
+        except BaseException as error:  # told to those who wait, on the loop
+            failure = (
+                error if isinstance(error, Exception) else UnavailableError(f"the commit was broken off: {error!r}")
+            )
+            outcomes = [failure] * len(group)
+        self._loop.call_soon_threadsafe(self._finish, group, outcomes)
+
+    def _finish(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
+        self.finishing = True
+        for operation, error in zip(group, outcomes, strict=True):
+            try:
+                operation.done(error)
+            except Exception as failure:  # the others of the group must be told too
+                self._loop.call_exception_handler(
+                    {"message": "telling the end of an operation failed", "exception": failure}
+                )
+        self.finishing = False
+        self._settled()
+        if self._operations:
+            self._loop.call_soon(self._turn)
+            return
+        self._under_way = False
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+    def _transact(self, group: list[Operation], *, reads: bool = False) -> Sequence[Exception | None]:
+        """Run the group in one transaction; when that fails, each alone, so that only the guilty fails."""
+        try:
+            return self._attempt(group, reads=reads)
+        except apsw.Error as error:
+            if len(group) == 1:
+                return [ours(error, self._path)]
+        return [outcome for operation in group for outcome in self._transact([operation], reads=reads)]
+
+    def _attempt(self, group: list[Operation], *, reads: bool) -> Sequence[Exception | None]:
+        sql = self._sql
+        if not reads:
+            full = self._flush == "full" and any(operation.flush for operation in group)
+            synchronous = "PRAGMA synchronous = FULL" if full else "PRAGMA synchronous = NORMAL"
+            if synchronous is not self._synchronous:
+                sql.execute(synchronous)
+                self._synchronous = synchronous
+        outcomes: list[Exception | None] = [None] * len(group)
+        sql.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
+        try:
+            for index, operation in enumerate(group):
+                try:
+                    operation.run(sql)
+                except PosthouseError as error:
+                    outcomes[index] = error
+            sql.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # SQLite may have rolled back by itself, when the disk is full
+                sql.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _stuck(self) -> UnavailableError:
+        return UnavailableError(
+            f"another process has been writing to {self._path} for more than {_STUCK:.0f} s",
+            hint="Is one stopped (`ps` shows state T) or debugged? Let it go on, or end it; then all others go on.",
+        )

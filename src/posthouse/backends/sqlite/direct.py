@@ -1,0 +1,276 @@
+"""The direct path between two processes: frames over a Unix stream socket, kept nowhere.
+
+Each process has one server socket, named after it. A connection begins with a frame that names who
+connects, and carries frames in both directions from then on; so a caller's connection brings the
+replies back. A frame is its length in 4 bytes, big-endian, and its bytes. Only processes of the same
+user are let in (SO_PEERCRED): the mode of the directory says the same, and is checked when it is made.
+
+All frames of one turn of the loop leave in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LARGEST_FRAME: Final = 16 << 20
+"""Bytes; a larger one closes the connection, since its length is likely no length at all."""
+
+MOST_WAITING: Final = 64 << 20
+"""Bytes that may wait for one peer; when it does not read them, it is given up as lost."""
+
+_HIGH_WATER: Final = 1 << 20
+"""Bytes that we let asyncio hold; what waits beyond that, we hold, and can tell that it was not delivered."""
+
+_HEADER: Final = struct.Struct(">I")
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
+
+
+@final
+class _Link(asyncio.Protocol):
+    """One connection, and what waits for it.
+
+    Args:
+        direct: the path that it belongs to.
+        peer: whom we connect to; empty until an incoming one has told.
+    """
+
+    __slots__ = ("_direct", "_paused", "_rest", "_scheduled", "_size", "_transport", "_waiting", "peer")
+
+    def __init__(self, direct: SqliteDirect, peer: str = "") -> None:
+        self._direct = direct
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._rest = b""
+        self._paused = False
+        self._scheduled = False
+        self.peer = peer
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame at the end of this turn of the loop, or as soon as there is a connection."""
+        self._waiting.append(frame)
+        self._size += len(frame)
+        if self._size > MOST_WAITING:
+            self.abort()
+        elif not self._scheduled and self._transport is not None and not self._paused:
+            self._scheduled = True
+            self._direct.loop.call_soon(self._write)
+
+    def abort(self) -> None:
+        """Give the peer up."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        self._direct.gone(self, self.unsent())
+
+    def close(self) -> None:
+        """Close in order: what was written still goes out."""
+        self._write()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self._direct.links.discard(self)
+
+    def unsent(self) -> list[bytes]:
+        """Return the frames that were not handed to the kernel, and forget them."""
+        frames, self._waiting, self._size = self._waiting, [], 0
+        return frames
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say who we are, or see who they are."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has no other kind
+        if _user_of(transport.get_extra_info("socket")) != self._direct.user:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(_HIGH_WATER)
+        self._transport = transport
+        self._direct.links.add(self)
+        if self.peer:
+            name = self._direct.peer.encode()
+            transport.write(_HEADER.pack(len(name)) + name)
+            self._write()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over the frames that are whole."""
+        if self._rest:
+            data = self._rest + data
+        frames: list[bytes] = []
+        position = 0
+        end = len(data)
+        while end - position >= 4:
+            (size,) = _HEADER.unpack_from(data, position)
+            if size > LARGEST_FRAME:
+                self.abort()
+                return
+            following = position + 4 + size
+            if following > end:
+                break
+            frames.append(data[position + 4 : following])
+            position = following
+        self._rest = data[position:] if position else data
+        if frames and not self.peer:
+            self.peer = frames.pop(0).decode(errors="replace")
+            self._direct.known(self)
+        if frames:
+            self._direct.arrived(self.peer, frames)
+
+    def pause_writing(self) -> None:
+        """Hold the frames here: the peer does not read."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Write again."""
+        self._paused = False
+        self._write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that the peer is gone."""
+        del exc
+        if self._transport is not None:
+            self._transport = None
+            self._direct.gone(self, self.unsent())
+
+    def _write(self) -> None:
+        self._scheduled = False
+        if self._transport is None or self._paused or not self._waiting:
+            return
+        pack = _HEADER.pack
+        parts: list[bytes] = []
+        for frame in self.unsent():
+            parts.append(pack(len(frame)))
+            parts.append(frame)
+        self._transport.write(b"".join(parts))
+
+
+@final
+class SqliteDirect:
+    """The direct path of one process; see contracts.transport.Direct.
+
+    Args:
+        peer: where this process is reached.
+        broken: called with a peer whose connection broke, before `lost` is.
+        user: who is let in; the user of this process without it.
+    """
+
+    __slots__ = (
+        "_broken", "_connecting", "_early", "_loopback", "_lost", "_receive", "_routes", "_server",
+        "_sockets", "links", "loop", "peer", "user",
+    )  # fmt: skip
+
+    def __init__(self, peer: str, *, broken: Callable[[str], None], user: int | None = None) -> None:
+        self.peer = peer
+        self.user = os.geteuid() if user is None else user
+        self.loop: asyncio.AbstractEventLoop
+        self.links: set[_Link] = set()
+        self._broken = broken
+        self._receive: Callable[[str, list[bytes]], None] | None = None
+        self._lost: Callable[[str, list[bytes]], None] | None = None
+        self._routes: dict[str, _Link] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._loopback: list[bytes] = []
+        self._early: list[tuple[str, list[bytes]]] = []  # what arrived before `listen`
+        self._server: asyncio.Server | None = None
+        self._sockets: Path | None = None
+
+    async def open(self, sockets: Path) -> None:
+        """Be reachable, by a socket in this directory."""
+        self.loop = asyncio.get_running_loop()
+        self._sockets = sockets
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.setblocking(False)
+        server.bind(self._path(self.peer))
+        self._server = await self.loop.create_unix_server(lambda: _Link(self), sock=server, backlog=512)
+
+    async def close(self) -> None:
+        """Close all connections; what was handed to the kernel still arrives."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._sockets = None
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        self._receive = self._lost = None
+        for link in list(self.links):
+            link.close()
+        self._routes.clear()
+
+    def listen(self, receive: Callable[[str, list[bytes]], None], lost: Callable[[str, list[bytes]], None]) -> None:
+        """Say who takes what arrives."""
+        self._receive = receive
+        self._lost = lost
+        early, self._early = self._early, []
+        for peer, frames in early:
+            receive(peer, frames)
+
+    def send(self, peer: str, frame: bytes) -> None:
+        """Write a frame to a peer, together with all others of this turn of the loop."""
+        link = self._routes.get(peer)
+        if link is not None:
+            link.send(frame)
+        elif peer == self.peer:
+            if not self._loopback:
+                self.loop.call_soon(self._loop_back)
+            self._loopback.append(frame)
+        else:
+            self._routes[peer] = link = _Link(self, peer)
+            link.send(frame)
+            task = self.loop.create_task(self._connect(link))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def known(self, link: _Link) -> None:
+        """Use a connection that came from a peer for what goes to it, unless there is one already."""
+        self._routes.setdefault(link.peer, link)
+
+    def arrived(self, peer: str, frames: list[bytes]) -> None:
+        """Hand over frames."""
+        if self._receive is None:
+            self._early.append((peer, frames))
+        else:
+            self._receive(peer, frames)
+
+    def gone(self, link: _Link, unsent: list[bytes]) -> None:
+        """Tell of a connection that ended, or never was."""
+        self.links.discard(link)
+        if self._routes.get(link.peer) is not link:
+            return
+        del self._routes[link.peer]
+        self._broken(link.peer)
+        if self._lost is not None:
+            self._lost(link.peer, unsent)
+
+    async def _connect(self, link: _Link) -> None:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.setblocking(False)
+        try:
+            # a local connect is done or refused at once; BlockingIOError is a full backlog
+            stream.connect(self._path(link.peer))
+            await self.loop.create_connection(lambda: link, sock=stream)
+        except OSError:
+            stream.close()
+            self.gone(link, link.unsent())
+        except asyncio.CancelledError:
+            stream.close()
+            raise
+
+    def _path(self, peer: str) -> str:
+        return f"{self._sockets}/{peer}.direct"
+
+    def _loop_back(self) -> None:
+        frames, self._loopback = self._loopback, []
+        self.arrived(self.peer, frames)
+
+
+def _user_of(connected: socket.socket) -> int:
+    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(raw)
+    return user

@@ -1,0 +1,284 @@
+"""Storing messages: all sends of one turn in one operation, and what happens at a queue that is full.
+
+A send is all or none, whatever queues its messages go to. Rows are inserted many at a time, with ids
+counted up from the queue's row; a topic becomes a row in each bound queue. Who waits for these queues
+is taken out of the waiting in the same transaction, and rung after it.
+
+A send that is held back (overflow = wait) is put aside, and its process is entered as waiting for room;
+who parks it and for how long, the transport knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from posthouse.backends.sqlite.commits import Operation
+from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, enter, wake
+from posthouse.errors import PosthouseError, QueueFullError, QueueUnknownError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Clock
+    from posthouse.contracts.transport import Outgoing
+
+ROW: Final = """
+SELECT number, next, cursor, messages, bytes, capacity, capacity_bytes, overflow FROM queues WHERE name = ?"""
+BOUND: Final = "SELECT name FROM bindings JOIN queues ON number = queue WHERE topic = ?"
+COUNT: Final = "UPDATE queues SET next = ?, cursor = ?, messages = ?, bytes = ?, dropped = dropped + ? WHERE number = ?"
+RESTING: Final = """
+SELECT message, length(frame) FROM returned CROSS JOIN messages ON id = message
+WHERE queue = ? AND holder = '' ORDER BY due, message"""
+FRESH: Final = "SELECT id, length(frame) FROM messages WHERE id > ? AND id < ? ORDER BY id"
+
+_CHUNKS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
+
+
+def _insert(rows: int) -> str:
+    # Bound are the first id, the time, and the frames; SQLite counts the ids up. No value is in the text.
+    values = ",".join(f"(?1+{row},?{row + 3},?2)" for row in range(rows))
+    return f"INSERT INTO messages (id, frame, stored) VALUES {values}"  # noqa: S608
+
+
+INSERTS: Final = tuple((rows, _insert(rows)) for rows in _CHUNKS)
+
+
+@final
+class Send:
+    """One call of `send`.
+
+    Args:
+        messages: what to store, all or none.
+        future: told when that is done.
+        deadline: when it is held back no longer, by the loop's clock; 0.0 before it was first held.
+    """
+
+    __slots__ = ("deadline", "error", "future", "held", "messages", "timer")
+
+    def __init__(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
+        self.messages = messages
+        self.future = future
+        self.deadline = 0.0
+        self.error: PosthouseError | None = None
+        self.held: tuple[str, int, str] | None = None  # the queue that is full, its capacity, of what
+        self.timer: asyncio.TimerHandle | None = None
+
+
+@final
+class _Queue:
+    """A queue's row as this transaction changes it."""
+
+    __slots__ = (
+        "bytes", "capacity", "capacity_bytes", "cursor", "dropped", "frames", "holding", "messages",
+        "name", "next", "number", "overflow",
+    )  # fmt: skip
+
+    def __init__(self, name: str, row: tuple[Any, ...]) -> None:
+        self.name = name
+        self.number: int
+        self.next: int
+        self.cursor: int
+        self.messages: int
+        self.bytes: int
+        self.capacity: int
+        self.capacity_bytes: int
+        self.overflow: str
+        (
+            self.number, self.next, self.cursor, self.messages, self.bytes,
+            self.capacity, self.capacity_bytes, self.overflow,
+        ) = row  # fmt: skip
+        self.frames: list[bytes] = []
+        self.holding = False  # a send before waits for room here: those behind it wait too
+        self.dropped = 0
+
+    def refuse(self, count: int, size: int) -> tuple[str, int, str] | None:
+        """Return what of this queue is too small for so many messages more, or None."""
+        if self.messages + count > self.capacity or self.holding:
+            return self.name, self.capacity, "messages"
+        if self.bytes + size > self.capacity_bytes:
+            return self.name, self.capacity_bytes, "bytes"
+        return None
+
+
+@final
+class SendBatch(Operation):
+    """All sends of one turn of the loop.
+
+    Args:
+        peer: this process, which waits when a send is held back.
+        clock: tells when a message is stored.
+        started: called when nothing more may join.
+        ended: is given the batch when it is done, and the error if none of it was.
+
+    Attributes:
+        sends: the calls, in their order.
+        rings: whom to ring after the commit.
+    """
+
+    __slots__ = ("_clock", "_ended", "_peer", "_started", "rings", "sends", "weight")
+
+    flush = True
+
+    def __init__(
+        self,
+        peer: str,
+        clock: Clock,
+        *,
+        started: Callable[[], None],
+        ended: Callable[[SendBatch, Exception | None], None],
+    ) -> None:
+        self._peer = peer
+        self._clock = clock
+        self._started = started
+        self._ended = ended
+        self.sends: list[Send] = []
+        self.rings: list[Ring] = []
+        self.weight = 0
+
+    def start(self) -> None:
+        """Let nothing more join."""
+        self._started()
+
+    def done(self, error: Exception | None) -> None:
+        """Tell the transport."""
+        self._ended(self, error)
+
+    def run(self, sql: Sql) -> None:
+        """Store what there is room for."""
+        self.rings = []
+        queues: dict[str, _Queue | None] = {}
+        topics: dict[str, list[_Queue]] = {}
+        for send in self.sends:
+            send.error = send.held = None
+            messages = send.messages
+            address = messages[0].address
+            if len(messages) == 1 and not messages[0].topic:  # by far the most common, and no list to make
+                queue = queues[address] if address in queues else _find(sql, queues, address)
+                frame = messages[0].frame
+                if queue is not None and not queue.holding:
+                    count = queue.messages + 1
+                    size = queue.bytes + len(frame)
+                    if count <= queue.capacity and size <= queue.capacity_bytes:
+                        queue.messages = count
+                        queue.bytes = size
+                        queue.frames.append(frame)
+                        continue
+            self._admit(sql, send, queues, topics)
+        now = self._clock.now()
+        for queue in queues.values():
+            if queue is not None and queue.frames:
+                self._store(sql, queue, now)
+
+    def _admit(self, sql: Sql, send: Send, queues: dict[str, _Queue | None], topics: dict[str, list[_Queue]]) -> None:
+        """Take all messages of a send into their queues, or none."""
+        wanted: dict[_Queue, list[bytes]] = {}
+        for message in send.messages:
+            address = message.address
+            if message.topic:
+                targets = topics[address] if address in topics else _find_bound(sql, queues, topics, address)
+                for queue in targets:
+                    wanted.setdefault(queue, []).append(message.frame)
+                continue
+            queue = queues[address] if address in queues else _find(sql, queues, address)
+            if queue is None:
+                send.error = QueueUnknownError(f"there is no queue {address!r}")
+                return
+            wanted.setdefault(queue, []).append(message.frame)
+        sizes = {queue: sum(map(len, frames)) for queue, frames in wanted.items()}
+        full: _Queue | None = None
+        for queue, frames in wanted.items():
+            lack = queue.refuse(len(frames), sizes[queue])
+            if lack is None:
+                continue
+            never = sizes[queue] > queue.capacity_bytes or len(frames) > queue.capacity
+            if (
+                queue.overflow == "reject"
+                or (never and queue.overflow == "wait")
+                or sizes[queue] > queue.capacity_bytes
+            ):
+                send.error = QueueFullError(*lack)
+                return
+            if queue.overflow == "wait":
+                full = full or queue
+                send.held = send.held or lack
+        if full is not None:
+            full.holding = True
+            enter(sql, full.number, SENDER, self._peer)
+            return
+        for queue, frames in wanted.items():
+            queue.messages += len(frames)
+            queue.bytes += sizes[queue]
+            queue.frames += frames
+
+    def _store(self, sql: Sql, queue: _Queue, now: float) -> None:
+        if queue.messages > queue.capacity or queue.bytes > queue.capacity_bytes:
+            _drop_oldest(sql, queue)
+        frames = queue.frames
+        following = queue.next
+        position = 0
+        left = len(frames)
+        for rows, insert in INSERTS:
+            while left >= rows:
+                sql.execute(insert, (following, now, *frames[position : position + rows]))
+                following += rows
+                position += rows
+                left -= rows
+        sql.execute(COUNT, (following, queue.cursor, queue.messages, queue.bytes, queue.dropped, queue.number))
+        self.rings += wake(sql, queue.number, RECEIVER, len(frames))
+
+
+def _find(sql: Sql, queues: dict[str, _Queue | None], name: str) -> _Queue | None:
+    found = sql.execute(ROW, (name,)).fetchall()
+    queues[name] = queue = _Queue(name, found[0]) if found else None
+    return queue
+
+
+def _find_bound(
+    sql: Sql, queues: dict[str, _Queue | None], topics: dict[str, list[_Queue]], topic: str
+) -> list[_Queue]:
+    names = [name for (name,) in sql.execute(BOUND, (topic,)).fetchall()]
+    found = [queues[name] if name in queues else _find(sql, queues, name) for name in names]
+    topics[topic] = bound = [queue for queue in found if queue is not None]
+    return bound
+
+
+def _drop_oldest(sql: Sql, queue: _Queue) -> None:
+    """Make room: what came back first, then what waits longest, then the oldest of the new ones.
+
+    What is delivered cannot be taken back. When that alone fills the queue, the new ones go.
+    """
+    resting = sql.execute(RESTING, (queue.number,)) if _over(queue) else ()
+    gone: list[tuple[int]] = []
+    for message, size in resting:
+        gone.append((message,))
+        _drop(queue, size)
+        if not _over(queue):
+            break
+    sql.executemany("DELETE FROM returned WHERE message = ?", gone)
+    sql.executemany("DELETE FROM messages WHERE id = ?", gone)
+    if _over(queue):
+        last = queue.cursor
+        for message, size in sql.execute(FRESH, (queue.cursor, queue.next)):
+            last = message
+            _drop(queue, size)
+            if not _over(queue):
+                break
+        sql.execute("DELETE FROM messages WHERE id > ? AND id <= ?", (queue.cursor, last))
+        queue.cursor = last
+    new = 0
+    while new < len(queue.frames) and _over(queue):
+        _drop(queue, len(queue.frames[new]))
+        new += 1
+    del queue.frames[:new]
+
+
+def _over(queue: _Queue) -> bool:
+    return queue.messages > queue.capacity or queue.bytes > queue.capacity_bytes
+
+
+def _drop(queue: _Queue, size: int) -> None:
+    queue.messages -= 1
+    queue.bytes -= size
+    queue.dropped += 1
