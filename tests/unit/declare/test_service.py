@@ -190,22 +190,30 @@ def test_types_that_are_defined_inside_a_function_are_found(prices: Service):
     assert take.decode_reply(b'{"b":1}').b == 1
 
 
-def test_a_type_inside_a_function_hides_one_of_the_module(prices: Service):
-    outer = Order
+def test_the_innermost_type_of_a_name_is_taken(prices: Service):
+    class Row(msgspec.Struct):
+        outer: str
 
-    def declare() -> tuple[Operation[Any, Any], type]:
+    def declare() -> tuple[Operation[Any, Any], type, Operation[Any, Any]]:
         class Order(msgspec.Struct):
-            other: str
+            inner: str
+
+        class Row(msgspec.Struct):
+            inner: str
 
         @prices.handler
         async def take(data: Order) -> None: ...
 
-        return take, Order
+        @prices.handler
+        async def keep(data: Row) -> None: ...
 
-    take, inner = declare()
+        return take, Order, keep
+
+    take, inner, keep = declare()
 
     assert take.request is inner
-    assert take.request is not outer
+    assert take.request is not Order
+    assert keep.request is not Row
 
 
 # --- handlers that are wrong -------------------------------------------------------------------------
