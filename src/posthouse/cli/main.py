@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "run": Command("posthouse.cli.run:run", "serve services in this process until it is told to end"),
     "gateway": Command("posthouse.cli.gateway:gateway", "serve the routes of all announced services over HTTP"),
     "call": Command("posthouse.cli.call:call", "ask an operation and print its reply"),
-    "send": Command("posthouse.cli.send:send", "store a request that nobody waits for"),
+    "send": Command("posthouse.cli.call:send", "store a request that nobody waits for"),
     "publish": Command("posthouse.cli.publish:publish", "tell an event to its subscriptions"),
     "services": Command("posthouse.cli.services:services", "list the services, or show one with its schemas"),
     "queues": Command("posthouse.cli.queues:queues", "list the queues and what they hold"),

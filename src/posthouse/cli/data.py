@@ -1,0 +1,61 @@
+"""JSON on the command line, held against the schema that the service announced.
+
+The command line knows no types of the user's: it sends the bytes as they are, once they have been
+seen to fit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from posthouse.errors import InvalidDataError, UsageError
+from posthouse.message.schema import type_from
+
+
+def read(text: str) -> bytes:
+    """Return the JSON that a person gave: as an argument, "-" for stdin, "@FILE" for a file.
+
+    Raises:
+        UsageError: it is not JSON, or cannot be read.
+    """
+    try:
+        if text == "-":
+            data = sys.stdin.buffer.read()
+        elif text.startswith("@"):
+            with open(text[1:], "rb") as file:
+                data = file.read()
+        else:
+            data = text.encode()
+        msgspec.json.decode(data)
+    except OSError as error:
+        raise UsageError(f"{text[1:]} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UsageError(
+            f"the data is not JSON: {error}",
+            hint="""Quote it for the shell: '{"sku": "tea"}'; - reads stdin, @FILE a file.""",
+        ) from None
+    return data
+
+
+def check(data: bytes, schema: Mapping[str, Any], name: str) -> None:
+    """See that data fits what `name` takes.
+
+    Raises:
+        InvalidDataError: it does not; the text names the field.
+    """
+    try:
+        msgspec.json.decode(data, type=type_from(schema))
+    except msgspec.ValidationError as error:
+        raise InvalidDataError(f"the data does not fit {name}: {error}") from None
+
+
+def shown(data: bytes) -> str:
+    """Return a reply's data as people read it."""
+    try:
+        return msgspec.json.format(data, indent=2).decode()
+    except (msgspec.DecodeError, UnicodeError):
+        return repr(data)

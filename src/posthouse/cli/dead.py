@@ -1,0 +1,245 @@
+"""`posthouse dead`: the messages that were given up, why, and what to do with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from posthouse.cli import data, exits, output
+from posthouse.cli.options import Options, common
+from posthouse.errors import FrameError, UsageError
+from posthouse.message.codec import decode
+
+if TYPE_CHECKING:
+    from posthouse.contracts.transport import DeadLetter
+    from posthouse.message.message import Message
+    from posthouse.runtime.host import Host
+
+_PAGE: Final = 500
+_AT_ONCE: Final = 200
+
+
+class _Letter(msgspec.Struct, omit_defaults=True):
+    """A dead letter as scripts read it."""
+
+    id: str
+    queue: str
+    state: str
+    code: str
+    reason: str
+    attempts: int
+    at: float
+    message_id: str = ""
+    type: str = ""
+    source: str = ""
+    detail: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+@click.group()
+def dead() -> None:
+    """List, show, replay and drop dead letters."""
+
+
+@dead.command()
+@click.option("--queue", default="", help="Only those of this queue.")
+@click.option("--code", default="", help="Only those with this code.")
+@click.option("--each", is_flag=True, help="One line for each, instead of counts.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="With --each: at most so many.")
+@common
+def ls(options: Options, queue: str, code: str, each: bool, limit: int) -> int:
+    """List dead letters: how many of each queue and code. The exit status is 1 when there are any."""
+    from posthouse.cli.house import visit
+
+    async def work(host: Host) -> list[DeadLetter]:
+        return [letter async for letter in _letters(host, queue, code)]
+
+    found = visit(options, work)
+    if options.json:
+        for letter in found:
+            output.record(_readable(letter))
+    elif each:
+        output.table(
+            ["ID", "QUEUE", "STATE", "CODE", "ATTEMPTS#", "AT", "REASON"],
+            [
+                (
+                    letter.id,
+                    letter.queue,
+                    letter.outcome.state,
+                    letter.outcome.code,
+                    letter.attempts,
+                    output.moment(letter.at),
+                    letter.outcome.reason,
+                )
+                for letter in found[:limit]
+            ],
+        )
+        if len(found) > limit:
+            output.say(f"{len(found) - limit} more; --limit shows them")
+    elif found:
+        _grouped(found)
+    else:
+        output.say("no dead letters")
+    return exits.FINDING if found else exits.FINE
+
+
+@dead.command()
+@click.argument("id")
+@common
+def show(options: Options, id: str) -> int:
+    """Show one dead letter: why it died, how often it was tried, and its data."""
+    from posthouse.cli.house import visit
+
+    async def work(host: Host) -> DeadLetter | None:
+        async for letter in _letters(host, "", ""):
+            if letter.id == id or _message(letter, "id") == id:
+                return letter
+        return None
+
+    letter = visit(options, work)
+    if letter is None:
+        raise UsageError(f"there is no dead letter {id!r}", hint="`posthouse dead ls --each` lists their ids.")
+    readable = _readable(letter)
+    if options.json:
+        output.record(readable)
+        return exits.FINE
+    for name, value in (
+        ("dead letter", readable.id),
+        ("of queue", readable.queue),
+        ("state", f"{readable.state}: {_STATES[readable.state]}"),
+        ("code", readable.code),
+        ("reason", readable.reason),
+        ("attempts", readable.attempts),
+        ("rejected", output.moment(readable.at)),
+        ("message", readable.message_id),
+        ("sent by", readable.source),
+    ):
+        output.line(f"{name:12} {output.plain(str(value))}")
+    if readable.detail:
+        output.line(f"\n{output.plain(readable.detail.rstrip())}")
+    output.line(f"\n{output.plain(data.shown(bytes(readable.data)))}")
+    output.line()
+    if readable.state == "parked":
+        output.say(f"run it again: posthouse dead replay {letter.id}")
+    output.say(f"give it up:   posthouse dead drop {letter.id}")
+    return exits.FINE
+
+
+@dead.command()
+@click.argument("ids", nargs=-1)
+@click.option("--queue", default="", help="All of this queue.")
+@click.option("--code", default="", help="All with this code.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+@common
+def replay(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run: bool) -> int:
+    """Put dead letters back into their queues, as new deliveries: those with IDS, or all of a --queue or --code."""
+    return _change(options, "replayed", ids, queue=queue, code=code, dry_run=dry_run)
+
+
+@dead.command()
+@click.argument("ids", nargs=-1)
+@click.option("--queue", default="", help="All of this queue.")
+@click.option("--code", default="", help="All with this code.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+@common
+def drop(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run: bool) -> int:
+    """Delete dead letters for ever: those with IDS, or all of a --queue or --code."""
+    return _change(options, "dropped", ids, queue=queue, code=code, dry_run=dry_run)
+
+
+_STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided, its caller was told"}
+
+
+def _change(options: Options, done: str, ids: tuple[str, ...], *, queue: str, code: str, dry_run: bool) -> int:
+    from posthouse.cli.house import visit
+
+    if bool(ids) == bool(queue or code):
+        raise UsageError("say which: ids, or a --queue or --code (or both of these)")
+
+    async def work(host: Host) -> tuple[list[str], list[str]]:
+        there = [letter.id async for letter in _letters(host, queue, code)]
+        wanted = [id for id in ids if id in set(there)] if ids else there
+        missing = sorted(set(ids) - set(there))
+        if dry_run:
+            return wanted, missing
+        act = host.transport.replay if done == "replayed" else host.transport.drop
+        changed: list[str] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            changed += await act(wanted[start : start + _AT_ONCE])
+        return changed, missing
+
+    changed, missing = visit(options, work)
+    if options.json:
+        for id in changed:
+            output.record({"id": id, "outcome": f"would be {done}" if dry_run else done})
+        for id in missing:
+            output.record({"id": id, "outcome": "unknown"})
+    else:
+        output.line(f"{len(changed)} {'would be ' if dry_run else ''}{done}")
+        for id in missing:
+            output.say(f"there is no dead letter {id!r}")
+    return exits.FINDING if missing else exits.FINE
+
+
+async def _letters(host: Host, queue: str, code: str) -> AsyncIterator[DeadLetter]:
+    after = ""
+    while page := await host.transport.dead(queue=queue, after=after, limit=_PAGE):
+        for letter in page:
+            if not code or letter.outcome.code == code:
+                yield letter
+        after = page[-1].id
+
+
+def _grouped(letters: list[DeadLetter]) -> None:
+    groups = Counter((letter.queue, letter.outcome.state, letter.outcome.code) for letter in letters)
+    newest = {(letter.queue, letter.outcome.state, letter.outcome.code): letter for letter in letters}
+    output.table(
+        ["COUNT#", "QUEUE", "STATE", "CODE", "NEWEST", "ID", "REASON"],
+        [
+            (count, *group, output.moment(newest[group].at), newest[group].id, newest[group].outcome.reason)
+            for group, count in groups.most_common()
+        ],
+    )
+    output.say("one of them: posthouse dead show ID; run them again: posthouse dead replay --queue QUEUE")
+
+
+def _message(letter: DeadLetter, field: str) -> str:
+    message = _decoded(letter)
+    return str(getattr(message, field)) if message is not None else ""
+
+
+def _decoded(letter: DeadLetter) -> Message | None:
+    try:
+        return decode(letter.frame)
+    except FrameError:
+        return None
+
+
+def _readable(letter: DeadLetter) -> _Letter:
+    message = _decoded(letter)
+    readable = _Letter(
+        id=letter.id,
+        queue=letter.queue,
+        state=letter.outcome.state,
+        code=letter.outcome.code,
+        reason=letter.outcome.reason,
+        attempts=letter.attempts,
+        at=letter.at,
+        detail=letter.outcome.detail,
+    )
+    if message is not None:
+        readable.message_id, readable.type, readable.source = message.id, message.type, message.source
+        readable.data = _json(message.data)
+    return readable
+
+
+def _json(bytes_: bytes) -> msgspec.Raw:
+    try:
+        msgspec.json.decode(bytes_)
+    except (msgspec.DecodeError, UnicodeError):
+        return msgspec.Raw(msgspec.json.encode(repr(bytes_)))
+    return msgspec.Raw(bytes_)

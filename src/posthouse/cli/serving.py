@@ -1,0 +1,76 @@
+"""Serves in this process: services, a gateway, or both, until a signal says to end.
+
+The gateway goes first when all ends, so that the HTTP requests that it holds are still answered;
+then the services drain. A second signal ends the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from posthouse.cli import exits, logs, notices
+from posthouse.cli.banner import banner as banner_of
+from posthouse.cli.banner import facts
+from posthouse.cli.door import Door
+from posthouse.cli.ending import Ending
+from posthouse.cli.parent import tell_ready
+from posthouse.declare.contract_of import contract_of
+from posthouse.runtime.host import Host
+from posthouse.runtime.start import run_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posthouse.cli.options import Options
+    from posthouse.declare.service import Service
+    from posthouse.runtime.settings import Settings
+
+
+def serve(
+    options: Options,
+    settings: Settings,
+    services: Sequence[Service],
+    *,
+    bind: str = "",
+    banner: bool = True,
+    news: int = -1,
+) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        options: how to talk.
+        settings: how it runs here.
+        services: what to serve; may be none, for a gateway alone.
+        bind: where the gateway listens; empty for none.
+        banner: say what runs where, once it does.
+        news: the pipe on which a parent waits to hear that we serve.
+
+    Raises:
+        PosthouseError: it could not be started.
+    """
+    logs.set_up(as_json=options.json)
+    run_loop(_serve(options, settings, services, bind=bind, banner=banner, news=news))
+    return exits.FINE
+
+
+async def _serve(
+    options: Options, settings: Settings, services: Sequence[Service], *, bind: str, banner: bool, news: int
+) -> None:
+    with Ending() as ending:
+        async with Host(settings) as host:
+            if services and not await ending.unless_asked(host.serve(*services)):
+                return
+            door = await Door.open(host, bind) if bind else None
+            if banner:
+                contracts = [contract_of(service) for service in services] or [*host.directory.contracts.values()]
+                text = banner_of(contracts, settings, bind=bind)
+                notices.notice(options, text, event="ready", pid=os.getpid(), **facts(contracts, settings, bind=bind))
+            tell_ready(news)
+            await ending.asked.wait()
+            if door is not None:
+                await door.close()
+            draining = asyncio.create_task(host.drain())
+            ending.hurry = draining.cancel
+            await asyncio.gather(draining, return_exceptions=True)
