@@ -14,7 +14,7 @@ import asyncio
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are, or see who they are."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has no other kind
+        transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
         if _user_of(transport.get_extra_info("socket")) != self._direct.user:
             transport.abort()
             return
