@@ -349,6 +349,11 @@ class MethodNotAllowedError(HttpError):
 
     code = "method.not_allowed"
     status = 405
+    allowed: str = ""
+
+    def __init__(self, message: str = "", *, allowed: str = "") -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class RequestUnknownError(HttpError):
@@ -427,6 +432,14 @@ class IdempotencyRunningError(HttpError):
 
     code = "idempotency.running"
     status = 409
+
+
+class GatewayError(HttpError):
+    """The gateway itself failed at this HTTP request; whether something was stored is not known."""
+
+    code = "gateway.error"
+    hint = "The gateway's log has the cause, under the id of this problem."
+    status = 500
 
 
 # --- on the wire -------------------------------------------------------------------------------------

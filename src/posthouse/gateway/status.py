@@ -1,0 +1,193 @@
+"""Requests whose outcome is asked for later: GET /requests/{id}, and idempotency keys.
+
+Both are kept in the memory of this gateway, so not across its restarts and not shared with its
+replicas, and both are bounded in number and in time: the oldest goes first. A request that is
+dropped here is not undone; only its outcome is not heard of any more. Journaled delivery will keep
+them in the gateway's store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from posthouse.errors import (
+    GatewayError,
+    HttpError,
+    IdempotencyConflictError,
+    IdempotencyRunningError,
+    OutcomeUnknownError,
+    PosthouseError,
+    RequestUnknownError,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from posthouse.clock import Clock, Instant, Seconds
+    from posthouse.contracts.registry import OperationRecord
+    from posthouse.message.message import Message
+    from posthouse.runtime.caller import Ticket
+
+KEY_LIMIT: Final = 255
+"""The longest idempotency key, in characters."""
+
+
+class Kept:
+    """One request, and what has become of it.
+
+    Attributes:
+        record: the operation.
+        id: of the request; empty until it is on its way.
+        outcome: its reply, or the error that says why there is none; None while it is open.
+        expires: when it is forgotten.
+    """
+
+    __slots__ = ("expires", "id", "outcome", "record", "ticket")
+
+    def __init__(self, record: OperationRecord) -> None:
+        self.record = record
+        self.id = ""
+        self.outcome: Message | PosthouseError | None = None
+        self.expires: Instant = 0.0
+        self.ticket: Ticket | None = None
+
+
+class Shelf:
+    """Requests by their id.
+
+    Args:
+        count: most of them.
+        length: seconds for which each is kept, from when it was put here and again from its outcome.
+        clock: what time it is.
+        forget: is given the ticket of one that is dropped while it is open.
+    """
+
+    def __init__(self, *, count: int, length: Seconds, clock: Clock, forget: Callable[[Ticket], None]) -> None:
+        self._count = count
+        self._length = length
+        self._clock = clock
+        self._forget = forget
+        self._kept: dict[str, Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, kept: Kept, ticket: Ticket) -> None:
+        """Keep a request whose reply is still to come, and its outcome when it does."""
+        kept.id = ticket.id
+        kept.ticket = ticket
+        self._renew(kept)
+        while len(self._kept) > self._count:
+            self._drop(next(iter(self._kept.values())))
+        ticket.reply.add_done_callback(lambda reply: self._ended(kept, reply))
+
+    def get(self, id: str) -> Kept:
+        """Return a request.
+
+        Raises:
+            RequestUnknownError: it was never here, or is no longer.
+        """
+        self._purge()
+        kept = self._kept.get(id)
+        if kept is None:
+            raise RequestUnknownError(
+                f"this gateway knows no request {id!r}",
+                hint="It keeps them in memory: for a time, and not across its restarts or among its replicas.",
+            )
+        return kept
+
+    def close(self) -> None:
+        """Drop everything."""
+        for kept in list(self._kept.values()):
+            self._drop(kept)
+
+    def _ended(self, kept: Kept, reply: asyncio.Future[Message]) -> None:
+        kept.ticket = None
+        kept.outcome = outcome_of(reply, kept)
+        if kept.id in self._kept:
+            self._renew(kept)
+
+    def _renew(self, kept: Kept) -> None:
+        self._purge()
+        kept.expires = self._clock.now() + self._length
+        self._kept.pop(kept.id, None)
+        self._kept[kept.id] = kept  # last: the order is that in which they expire
+
+    def _purge(self) -> None:
+        now = self._clock.now()
+        while self._kept and (oldest := next(iter(self._kept.values()))).expires <= now:
+            self._drop(oldest)
+
+    def _drop(self, kept: Kept) -> None:
+        del self._kept[kept.id]
+        if kept.ticket is not None:
+            self._forget(kept.ticket)
+
+
+class Keys:
+    """Idempotency keys, with what was asked and what became of it.
+
+    Args:
+        count: most of them.
+        length: seconds for which each is kept.
+        clock: what time it is.
+    """
+
+    def __init__(self, *, count: int, length: Seconds, clock: Clock) -> None:
+        self._count = count
+        self._length = length
+        self._clock = clock
+        self._used: dict[tuple[str, str], tuple[bytes, Instant, Kept]] = {}
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def begin(self, operation: str, key: str, data: bytes, kept: Kept) -> Kept | None:
+        """Reserve a key for `kept`; return the request that used it before, when it has its outcome.
+
+        Args:
+            operation: what is asked; other operations' keys are others.
+            key: as the client sent it.
+            data: of the request.
+            kept: what will be known of it.
+
+        Raises:
+            IdempotencyConflictError: it was used for other data.
+            IdempotencyRunningError: the request that used it is still open.
+            HttpError: it is no key.
+        """
+        if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
+            raise HttpError(f"an idempotency key has 1 to {KEY_LIMIT} printable characters")
+        now = self._clock.now()
+        while self._used and next(iter(self._used.values()))[1] <= now:
+            del self._used[next(iter(self._used))]
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        before = self._used.get((operation, key))
+        if before is None:
+            self._used[operation, key] = (digest, now + self._length, kept)
+            while len(self._used) > self._count:
+                del self._used[next(iter(self._used))]
+            return None
+        if before[0] != digest:
+            raise IdempotencyConflictError("this idempotency key was used before, with other data")
+        if before[2].outcome is None:
+            raise IdempotencyRunningError(
+                "a request with this idempotency key is still running", message_id=before[2].id or None
+            )
+        return before[2]
+
+    def release(self, operation: str, key: str) -> None:
+        """Free a key again: nothing was stored under it."""
+        self._used.pop((operation, key), None)
+
+
+def outcome_of(reply: asyncio.Future[Message], kept: Kept) -> Message | PosthouseError:
+    """Return what a future that is done says: the reply, or why there is none."""
+    if reply.cancelled():
+        return OutcomeUnknownError("nobody waits for the reply any more", message_id=kept.id or None)
+    error = reply.exception()
+    if error is None:
+        return reply.result()
+    return error if isinstance(error, PosthouseError) else GatewayError(str(error), message_id=kept.id or None)
