@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from posthouse.backends.memory.broker import Broker
     from posthouse.backends.memory.queue import Queue
     from posthouse.clock import Clock, Seconds
-    from posthouse.contracts.transport import Outcome, Outgoing, QueueSpec
+    from posthouse.contracts.transport import Direct, Outcome, Outgoing, QueueSpec
 
 LEASE: Final[Seconds] = 30.0
 OVERFLOW_WAIT: Final[Seconds] = 5.0
@@ -59,7 +59,8 @@ class MemoryTransport:
         overflow_wait: Seconds = OVERFLOW_WAIT,
     ) -> None:
         self.features = Features(durable=False, shared=False)
-        self.direct = MemoryDirect(broker, peer)
+        self.direct: Direct = MemoryDirect(broker, peer)
+        self._direct = self.direct
         self._broker = broker
         self._clock = clock
         self._lease = lease
@@ -82,14 +83,14 @@ class MemoryTransport:
             return
         self._broker.join(self, self._clock, peer=self._peer)
         self._is_open = True
-        self.direct.open()
+        self._direct.open()
 
     async def close(self) -> None:
         """Give back every lease that is still held, as untouched, and leave the broker."""
         if not self._is_open:
             return
         self._is_open = False
-        self.direct.close()
+        self._direct.close()
         broker = self._broker
         for queue in list(broker.queues.values()):
             if queue.spec.ephemeral and queue.declared_by == self._peer:
