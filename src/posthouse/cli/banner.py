@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posthouse.cli.sample import curl
@@ -36,12 +37,20 @@ def banner(contracts: Sequence[Contract], settings: Settings, *, bind: str) -> s
     names = ", ".join(contract.service for contract in contracts) or "no service"
     served = routes(contracts, settings) if bind else []
     base = base_url(bind) if bind else ""
-    lines = [f"{names} on {settings.transport}" + (f", {base}" if bind else "")]
+    lines = [f"{names} on {_short(settings.transport)}" + (f", gateway on {base}" if bind else "")]
     width = max((len(operation.http) for operation in served), default=0)
     lines += [f"  {operation.http:{width}}  {curl(operation, base)}" for operation in served]
     if bind and not served:
         lines.append('  no routes yet: declare one with @service.handler(http="POST /orders")')
     return "\n".join(lines)
+
+
+def _short(transport: str) -> str:
+    """Return the URL with its path as seen from here, where that is shorter."""
+    scheme, _, place = transport.partition(":")
+    if place.startswith("/") and Path(place).is_relative_to(Path.cwd()):
+        return f"{scheme}:{Path(place).relative_to(Path.cwd())}"
+    return transport
 
 
 def facts(contracts: Sequence[Contract], settings: Settings, *, bind: str) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""The small rules of the command line: waits, sizes, times, addresses."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from posthouse.cli.banner import base_url
+from posthouse.cli.children import said
+from posthouse.cli.logs import ForPeople, ForPrograms
+from posthouse.cli.output import ago, moment, plain, size
+from posthouse.cli.up import LONGEST_WAIT, wait_before
+
+
+def test_restarts_wait_longer_each_time_up_to_a_limit():
+    waits = [wait_before(restart) for restart in range(1, 30)]
+
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(0, "ended"), (3, "ended with exit status 3"), (-9, "was killed by SIGKILL")]
+)
+def test_an_exit_status_is_said_in_words(status: int, says: str):
+    assert said(status) == says
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        (":80", "http://127.0.0.1:80"),
+        ("[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_an_address_can_be_typed(bind: str, url: str):
+    assert base_url(bind) == url
+
+
+def test_sizes_and_times_are_short():
+    assert [size(count) for count in (0, 1023, 1536, 3 << 20, 5 << 30)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "3.0 MiB",
+        "5.0 GiB",
+    ]
+    assert [ago(at, 1000.0) for at in (None, 990.0, 700.0, 1001.0)] == ["-", "10 s", "5 m", "0 s"]
+    assert (moment(0.0), moment(1.0)) == ("-", "1970-01-01 00:00:01Z")
+
+
+def test_plain_text_stays_and_control_characters_do_not():
+    assert plain("tea, für 2 €") == "tea, für 2 €"
+    assert plain("a\x1b]0;x\x07") == "a\\x1b]0;x\\x07"
+
+
+def test_a_log_line_is_a_sentence_or_an_object():
+    record = logging.LogRecord("posthouse.host", logging.WARNING, __file__, 1, "lost %d", (3,), None)
+
+    assert ForPeople().format(record).endswith("warning posthouse.host: lost 3")
+    entry = json.loads(ForPrograms().format(record))
+    assert (entry["level"], entry["message"]) == ("warning", "lost 3")
