@@ -26,6 +26,9 @@ _MARK: Final = bytes([VERSION])
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(Message).decode
 
+# A DecodeError, but for text that is not UTF-8, and for arrays nested deeper than the interpreter goes.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 READERS: Final[Mapping[int, Callable[[bytes | memoryview], Message]]] = {1: _unpack}
 
 
@@ -44,7 +47,7 @@ def decode(frame: bytes) -> Message:
     try:
         if frame[0] == VERSION:
             return _unpack(memoryview(frame)[1:])
-    except msgspec.DecodeError as error:  # ValidationError is one of them
+    except _UNREADABLE as error:
         raise FrameError(f"a frame of {len(frame)} bytes cannot be read: {error}") from error
     except IndexError:
         raise FrameError("a frame is empty") from None
@@ -63,7 +66,7 @@ def decode_many(frames: Iterable[bytes]) -> list[Message | FrameError]:
         try:
             for frame in frames[len(messages) :] if messages else frames:
                 add(_unpack(memoryview(frame)[1:]) if frame[:1] == _MARK else decode(frame))
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             add(FrameError(f"a frame cannot be read: {error}"))
         except FrameError as error:
             add(error)

@@ -48,13 +48,21 @@ class Priority(enum.IntEnum):
 
 
 class Refusal(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Why a reply holds no data: the error, as it travels."""
+    """Why a reply holds no data: the error, as it travels.
+
+    Attributes:
+        code: of the error.
+        message: its text.
+        status: the HTTP status that it asks for; 0 for that of its code.
+        hint: what to do; empty for that of its code.
+        details: the values of a Reject, as a JSON object; empty for none.
+    """
 
     code: str
     message: str
     status: int = 0
     hint: str = ""
-    details: msgspec.Raw = msgspec.Raw(b"")
+    details: bytes = b""
 
 
 class Lane(msgspec.Struct, array_like=True, frozen=True, gc=False):

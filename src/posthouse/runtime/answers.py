@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from posthouse.errors import PosthouseError
 
 _log: Final = logging.getLogger("posthouse.service")
-_NO_DETAILS: Final = msgspec.Raw(b"")
 
 
 def answer(
@@ -32,11 +31,11 @@ def answer(
 
 def refuse(direct: Direct, request: Message, error: PosthouseError, *, source: str, now: Instant) -> None:
     """Answer a request with an error."""
-    details, status = _NO_DETAILS, 0
+    details, status = b"", 0
     if isinstance(error, Reject):
         status = error.status
         try:
-            details = msgspec.Raw(msgspec.json.encode(error.details)) if error.details else _NO_DETAILS
-        except (TypeError, ValueError) as wrong:
+            details = msgspec.json.encode(error.details) if error.details else b""
+        except (TypeError, ValueError, RecursionError) as wrong:
             _log.warning("the details of %s cannot be written as JSON and stay behind: %s", error.code, wrong)
     answer(direct, request, b"", Refusal(error.code, str(error), status, error.hint, details), source=source, now=now)

@@ -8,7 +8,7 @@ encoder, the decoder of the reply.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from posthouse.clock import Clock, Duration, Instant
     from posthouse.errors import PosthouseError, Reject
     from posthouse.runtime.directory import Directory
+
+
+_details: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Outbound:
@@ -103,7 +106,7 @@ class Outbound:
             raise refused(reply, self._rejects)
         try:
             return self._decode(reply.data) if self._decode is not None else None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ContractError(
                 f"the reply of {self.name} does not fit this caller's contract: {error}", message_id=reply.id
             ) from error
@@ -118,7 +121,10 @@ def refused(reply: Message, rejects: tuple[type[Reject], ...] = ()) -> Posthouse
     refusal = reply.refusal
     if refusal is None:
         raise UsageError("the reply holds data, not a refusal")
-    details = msgspec.json.decode(refusal.details) if refusal.details else None
+    try:
+        details = _details(refusal.details) if refusal.details else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        details = None  # whatever wrote there, it is no reason to lose the refusal itself
     return told(
         refusal.code,
         refusal.message,
