@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def base_url(bind: str) -> str:
     """Return the address that a person types for what listens on `bind`."""
     host, _, port = bind.rpartition(":")
-    if host in {"", "0.0.0.0", "*", "::", "[::]"}:  # noqa: S104 - shown, not bound
+    if host in {"0.0.0.0", "[::]"}:  # noqa: S104 - shown, not bound
         host = "127.0.0.1"
     return f"http://{host}:{port}"
 

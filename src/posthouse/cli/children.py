@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
 
 PYTHON: Final = (sys.executable, "-P", "-m", "posthouse.cli")  # -P: a file of the user's must not stand for one of ours
+_NEWS_LIMIT: Final = 1024
 KILL_AFTER: Final[Seconds] = 5.0
 """How long beyond its grace time a child may take to end, before it is killed."""
 
@@ -31,6 +32,7 @@ class Child:
     Attributes:
         name: what it is, for people.
         was_ready: whether it has said that it serves.
+        address: where its gateway listens, once it has said so.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class Child:
         *,
         lifeline: int,
         news: int,
-        on_ready: Callable[[], object] | None,
+        on_ready: Callable[[Child], object] | None,
     ) -> None:
         self.name = name
         self.was_ready = False
+        self.address = ""
         self._on_ready = on_ready
         self._process = process
         self._lifeline = lifeline
@@ -57,7 +60,7 @@ class Child:
         arguments: Sequence[str],
         *,
         stdout: int | None = None,
-        on_ready: Callable[[], object] | None = None,
+        on_ready: Callable[[Child], object] | None = None,
     ) -> Self:
         """Start one.
 
@@ -123,10 +126,12 @@ class Child:
             self._process.send_signal(which)
 
     def _hear(self) -> None:
-        self.was_ready = bool(os.read(self._news, 1))
+        told = os.read(self._news, _NEWS_LIMIT)
+        self.was_ready = bool(told)
+        self.address = told.decode().strip()
         asyncio.get_running_loop().remove_reader(self._news)
         if self.was_ready and self._on_ready is not None:
-            self._on_ready()
+            self._on_ready(self)
 
     def _let_go(self) -> None:
         if self._lifeline < 0:

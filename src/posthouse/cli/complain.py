@@ -37,7 +37,7 @@ def of_error(error: PosthouseError, *, as_json: bool, debug: bool = False) -> No
             code=error.code,
             error=str(error) or type(error).__name__,
             now=true_now(type(error)),
-            hint=error.hint,
+            hint=error.hint.replace(" show ID`", f" show {error.message_id or 'ID'}`"),
             transient=error.transient,
             id=error.message_id or "",
             details=error.details if isinstance(error, Reject) else {},
@@ -85,6 +85,8 @@ def _tell(complaint: Complaint, *, cause: BaseException | None, as_json: bool) -
     lines = [f"{colored('error', 'red')} {colored(complaint.code, 'bold')}: {plain(first)}", *map(plain, rest)]
     if cause is not None and str(cause) and str(cause) not in complaint.error:
         lines.append(f"  why:  {plain(str(cause))}")
+    if complaint.id:
+        lines.append(f"  id:   {plain(complaint.id)}")
     if complaint.now:
         lines.append(f"  now:  {complaint.now}")
     if complaint.hint:

@@ -42,8 +42,8 @@ def end_with_parent(lifeline: int, *, grace: Seconds) -> None:
     threading.Thread(target=watch, name="posthouse lifeline", daemon=True).start()
 
 
-def tell_ready(news: int) -> None:
-    """Tell the parent that this child serves now."""
+def tell_ready(news: int, address: str) -> None:
+    """Tell the parent that this child serves now, and where its gateway listens, if it has one."""
     if news >= 0:
-        os.write(news, b"1")
+        os.write(news, f"{address}\n".encode())
         os.close(news)

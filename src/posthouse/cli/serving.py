@@ -7,13 +7,13 @@ then the services drain. A second signal ends the grace.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from posthouse.cli import exits, logs, notices
 from posthouse.cli.banner import banner as banner_of
 from posthouse.cli.banner import facts
-from posthouse.cli.door import Door
 from posthouse.cli.ending import Ending
 from posthouse.cli.parent import tell_ready
 from posthouse.declare.contract_of import contract_of
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from posthouse.cli.options import Options
     from posthouse.declare.service import Service
+    from posthouse.gateway.server import Listener
     from posthouse.runtime.settings import Settings
+
+_log: Final = logging.getLogger("posthouse.cli")
 
 
 def serve(
@@ -62,15 +65,31 @@ async def _serve(
         async with Host(settings) as host:
             if services and not await ending.unless_asked(host.serve(*services)):
                 return
-            door = await Door.open(host, bind) if bind else None
+            door = await _opened(host, bind) if bind else None
+            address = door.address if door is not None else ""
             if banner:
                 contracts = [contract_of(service) for service in services] or [*host.directory.contracts.values()]
-                text = banner_of(contracts, settings, bind=bind)
-                notices.notice(options, text, event="ready", pid=os.getpid(), **facts(contracts, settings, bind=bind))
-            tell_ready(news)
+                text = banner_of(contracts, settings, bind=address)
+                notices.notice(
+                    options, text, event="ready", pid=os.getpid(), **facts(contracts, settings, bind=address)
+                )
+            tell_ready(news, address)
             await ending.asked.wait()
-            if door is not None:
-                await door.close()
-            draining = asyncio.create_task(host.drain())
-            ending.hurry = draining.cancel
-            await asyncio.gather(draining, return_exceptions=True)
+            closing = asyncio.create_task(_close(host, door))
+            ending.hurry = closing.cancel
+            try:
+                await closing
+            except asyncio.CancelledError:
+                _log.warning("asked twice to end: what was still at work is dropped here, and comes again")
+
+
+async def _opened(host: Host, bind: str) -> Listener:
+    from posthouse.gateway.server import Listener  # a process without a gateway needs no HTTP
+
+    return await Listener.open(host, bind)
+
+
+async def _close(host: Host, door: Listener | None) -> None:
+    if door is not None:
+        await door.close()
+    await host.drain()

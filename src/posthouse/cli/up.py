@@ -159,7 +159,9 @@ class _System:
         if part.name == "gateway":
             self._gateway_ended.set()
 
-    def _is_ready(self, part: Part) -> None:
+    def _is_ready(self, part: Part, child: Child) -> None:
+        if child.address:
+            self._bind = child.address  # port 0 has become a real one
         if part.name in self._awaited:
             self._awaited.discard(part.name)
             if not self._awaited:
@@ -191,7 +193,9 @@ class _System:
 
     async def _start(self, part: Part, *, stdout: int | None = None) -> Child:
         arguments = [*part.arguments, *self._options.flags()]
-        child = await Child.start(part.name, arguments, stdout=stdout, on_ready=lambda: self._is_ready(part))
+        child = await Child.start(
+            part.name, arguments, stdout=stdout, on_ready=lambda child: self._is_ready(part, child)
+        )
         self._children.add(child)
         return child
 

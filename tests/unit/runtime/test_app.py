@@ -174,9 +174,10 @@ def test_an_illegal_name_says_its_line(here: Path):
     assert str(error).startswith(f"{file}:2: ")
 
 
-def test_a_program_that_failed_can_be_loaded_once_it_is_mended(here: Path):
-    write(here / "app.py", "import not_there")
-    error_of("app.py")
-    write(here / "app.py", TWO)
+@pytest.mark.parametrize("name", ["app.py", "json.py"])
+def test_a_program_that_failed_can_be_loaded_once_it_is_mended(here: Path, name: str):
+    write(here / name, "import not_there")
+    error_of(name)
+    write(here / name, TWO)
 
-    assert names("app.py") == ["shop", "cash-desk"]
+    assert names(name) == ["shop", "cash-desk"]

@@ -97,6 +97,7 @@ def test_lists_and_sizes_are_read_from_text_in_the_environment():
         ({"gateway": {"bind": 8080}}, "gateway.bind = 8080: expected str, got int"),
         ({"gateway": {"wait": "soon"}}, "gateway.wait = 'soon'"),
         ({"gateway": {"wait": float("nan")}}, "gateway.wait = nan"),
+        ({"gateway": {"wait": float("inf")}}, "gateway.wait = inf"),
         ({"gateway": {"keep": True}}, "gateway.keep = True: expected int, got bool"),
         ({"gateway": {"body_limit": "1 gallon"}}, "is not a size"),
         ({"gateway": 3}, "gateway is a table"),
