@@ -254,6 +254,19 @@ class Bench:
             self._servers["redis"].port = port
         return f"redis://127.0.0.1:{self._servers['redis'].port}/0"
 
+    def flush(self) -> float:
+        """Return the seconds that the disk takes to flush a page, the middle one of twenty, just now."""
+        took: list[float] = []
+        path = self.place() / "flush"
+        with path.open("wb", buffering=0) as file:
+            for _ in range(21):
+                file.seek(0)
+                file.write(bytes(4096))
+                start = time.monotonic()
+                os.fsync(file.fileno())
+                took.append(time.monotonic() - start)
+        return sorted(took[1:])[10]
+
     @property
     def servers(self) -> list[Child]:
         """The servers that run."""

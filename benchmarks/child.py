@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -118,10 +119,8 @@ class Child:
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # what was not written yet is not wanted any more
                     pipe.close()
-                except OSError:  # what was not written yet is not wanted any more
-                    pass
 
     def _who(self) -> str:
         return " ".join(self.argv[1:4])

@@ -72,7 +72,7 @@ class Profiler:
 
     def _next(self, name: str) -> Path:
         files = self._files.setdefault(name, [])
-        files.append(self._folder / f"{len(self._files)}-{len(files)}")
+        files.append(self._folder / f"{name.replace(' ', '-')}-{len(files)}")
         return files[-1]
 
     def _text(self, name: str, files: list[Path]) -> str:
@@ -95,8 +95,6 @@ def _of_samples(files: list[Path]) -> str:
         for line in file.read_text(errors="replace").splitlines():
             stack, _, number = line.rpartition(" ")
             frames = [frame.rpartition(":")[0] or frame for frame in stack.split(";")]  # by function, not by line
-            if any("_worker (concurrent/futures" in frame for frame in frames):
-                continue  # the thread that waits for the bench
             count = int(number)
             total += count
             own[frames[-1]] += count

@@ -14,23 +14,24 @@ SOLO = 500
 def _ours(bench: Bench) -> Reading:
     where = f"sqlite:{bench.place()}/data"
     count, mark = bench.count(60_000), bench.mark()
+    flush = bench.flush()
 
     def start(role: str) -> Child:
         return bench.ours("queued", role, where, mark, count, SOLO, look=f"queued {role}")
 
-    return _measured(bench, start, count, [])
+    return {**_measured(start, count, []), "flush": flush}
 
 
 def _peer(program: str, usual: int, server: str, solo: int = SOLO) -> Callable[[Bench], Reading]:
     def once(bench: Bench) -> Reading:
         where = bench.nats() if server == "nats" else bench.redis()
         count, mark = bench.count(usual), bench.mark()
-        return _measured(bench, lambda role: bench.peer(program, role, where, mark, count, solo), count, bench.servers)
+        return _measured(lambda role: bench.peer(program, role, where, mark, count, solo), count, bench.servers)
 
     return once
 
 
-def _measured(bench: Bench, start: Callable[[str], Child], count: int, servers: list[Child]) -> Reading:
+def _measured(start: Callable[[str], Child], count: int, servers: list[Child]) -> Reading:
     receiver = start("receive")
     receiver.expect("READY")
     sender = start("send")
@@ -87,6 +88,7 @@ JOB = Job(
         Measure("cpu_receiver", "CPU of the receiver, us a message", 1e6),
         Measure("cpu_server", "CPU of the server, us a message", 1e6),
         Measure("again", "messages that came again"),
+        Measure("flush", "a flush of the disk before the run, us", 1e6),
     ),
     targets=(
         Target("rate", OURS, 1.7, NATS),
