@@ -1,4 +1,4 @@
-"""For our users' tests and ours: a clock that is set by hand, and a transport that fails to order.
+"""For our users' tests and ours: a harness, a clock that is set by hand, a transport that fails to order.
 
 The suites that every backend passes stand in `posthouse.testing.conformance`; they need pytest, the
 rest does not.
@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from posthouse.testing.clock import ManualClock
 from posthouse.testing.faulty import FaultyTransport
+from posthouse.testing.harness import Harness
 
-__all__ = ["FaultyTransport", "ManualClock"]
+__all__ = ["FaultyTransport", "Harness", "ManualClock"]
