@@ -53,7 +53,7 @@ def call(options: Options, operation: str, json_data: str, timeout: str) -> int:
 
     async def work(host: Host) -> Message:
         record = await _known(host, operation, body)
-        return await _asked(host, record, body, wait)
+        return await _asked(host, record, body, wait, talk=not options.json)
 
     reply = visit(options, work)
     if options.json:
@@ -101,11 +101,11 @@ async def _known(host: Host, name: str, body: bytes) -> OperationRecord:
     return record
 
 
-async def _asked(host: Host, record: OperationRecord, body: bytes, wait: Seconds) -> Message:
+async def _asked(host: Host, record: OperationRecord, body: bytes, wait: Seconds, *, talk: bool) -> Message:
     from posthouse.cli.house import NAME
     from posthouse.runtime.outbound import refused
 
-    if record.mode is not Mode.VOLATILE and not host.directory.instances(service_of(record.name)):
+    if talk and record.mode is not Mode.VOLATILE and not host.directory.instances(service_of(record.name)):
         output.say(f"nobody serves {record.name} now; it is {record.mode.name.lower()}, so it waits for one ...")
     ticket = await host.caller.ask(record.name, body, mode=record.mode, source=NAME, expires_in=wait)
     try:

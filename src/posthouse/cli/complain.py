@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from posthouse.cli.output import colored, plain
-from posthouse.errors import PosthouseError, Reject, every_error
+from posthouse.errors import ApplicationError, PosthouseError, Reject, every_error
 
 
 class Complaint(msgspec.Struct, omit_defaults=True):
@@ -42,7 +42,7 @@ def of_error(error: PosthouseError, *, as_json: bool, debug: bool = False) -> No
             id=error.message_id or "",
             details=error.details if isinstance(error, Reject) else {},
         ),
-        cause=error.__cause__,
+        cause=None if isinstance(error, ApplicationError) else error.__cause__,  # its text says it all
         as_json=as_json,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from posthouse.cli import exits, notices
+from posthouse.cli import exits, notices, output
 from posthouse.cli.children import Child, said
 from posthouse.cli.ending import Ending
 from posthouse.cli.options import Options, common
@@ -42,10 +42,14 @@ def dev(options: Options, app: str, bind: str | None) -> int:
 
 
 async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
+    loop = asyncio.get_running_loop()
     never_ran = True
     with Ending() as ending:
         while True:
-            child = await Child.start("dev", arguments)
+            began = loop.time()
+            child = await Child.start(
+                "dev", arguments, on_ready=lambda _, began=began: _tell_ready(options, loop.time() - began)
+            )
             died = asyncio.create_task(child.wait())
             changed = asyncio.create_task(watch.changed())
             asked = asyncio.create_task(ending.asked.wait())
@@ -70,6 +74,11 @@ async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
                 await asyncio.gather(child.end(GRACE), died, changed, asked, return_exceptions=True)
             if asked.done() and not asked.cancelled():
                 return exits.FINE
+
+
+def _tell_ready(options: Options, took: Seconds) -> None:
+    if not options.json:  # there the child has said so
+        output.say(f"ready in {took:.2f} s; a changed file starts it anew, Ctrl-C ends it")
 
 
 def _folder(app: str) -> Path:

@@ -198,7 +198,7 @@ def _failed(error: BaseException, root: Path, raised: BaseException | None = Non
             what = f"{type(error).__name__}: {error}"
     where = f"{filename}:{line}: " if filename else ""
     shown = f"\n  {line:>4} | {text.strip()}" if text and line else ""
-    hint = "Mend the line that is named; nothing of this program was started."
+    hint = "Mend that line; --debug shows how it was reached."
     if isinstance(error, ModuleNotFoundError):
         hint = f"Install {error.name!r} where posthouse runs ({sys.executable}), or correct the import."
     return ApplicationError(f"{where}{what}{shown}", hint=hint)
