@@ -231,15 +231,17 @@ class Harness(Client):
         Args:
             op: of a service that is tested, or of any other.
             answer: the reply; or what is raised; or a function from the request to the reply, which may raise.
+
+        Raises:
+            UsageError: its service is tested, and has no such handler.
         """
-        known = op.name in self._answers
-        self._answers[op.name] = answer
-        if known or any(op.name == handler.name for each in self._services for handler in each.operations.values()):
-            return
         name = service_of(op.name)
-        if any(name == service.name for service in self._services):
+        here = [handler.name for each in self._services for handler in each.operations.values()]
+        if op.name not in here and any(name == service.name for service in self._services):
             raise UsageError(f"service {name!r} is here, and has no handler {op.name!r} that could be stubbed")
-        self._starting.append(self._seams.spawn(self._serve_stub(op), f"test stubs {op.name}"))
+        if op.name not in here and op.name not in self._answers:
+            self._starting.append(self._seams.spawn(self._serve_stub(op), f"test stubs {op.name}"))
+        self._answers[op.name] = answer
 
     def fault(self, where: Operation[Any, Any] | Event[Any], what: Fault, /, *, times: int = 1) -> None:
         """Let something go wrong the next so many times; not in this version."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from posthouse.contracts.transport import Rejected
 from posthouse.message.codec import decode
-from posthouse.message.message import Kind, Message
 from posthouse.runtime.host import Host
 from posthouse.testing.faulty import FaultyTransport
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from posthouse.contracts.transport import Delivery, Direct, Outcome, Outgoing, Transport
+    from posthouse.message.message import Kind, Message
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.settings import Settings
 
@@ -116,9 +116,7 @@ class _RecordingDirect:
         self._inner.listen(receive, lost)
 
     def send(self, peer: str, frame: bytes) -> None:
-        message = decode(frame)
-        if message.kind is not Kind.EVENT:  # an event goes to each subscription; `tell` has recorded it once
-            self._record.add(message)
+        self._record.add(decode(frame))
         self._inner.send(peer, frame)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -170,6 +172,67 @@ async def test_an_exhausted_call_is_told_and_not_parked(shop: Shop):
             await h.call(shop.once, Order("tea"))
 
         assert h.parked(shop.once) == []
+
+
+async def test_an_event_that_many_hear_was_published_once(shop: Shop):
+    heard: list[str] = []
+
+    @shop.service.on(shop.seen, name="one")
+    @shop.service.on(shop.sold, name="two")
+    async def hear(price: Price) -> None:
+        heard.append(price.sku)
+
+    shop.service.on(shop.seen, name="three")(hear)
+
+    async with Harness(shop.service) as h:
+        await h.publish(shop.seen, Price("tea", 1.0))
+        await h.publish(shop.sold, Price("rum", 1.0))
+        await h.idle()
+
+        assert sorted(heard) == ["rum", "tea", "tea"]
+        assert h.published(shop.seen) == [Price("tea", 1.0)]
+
+
+async def test_idle_waits_for_handlers_at_work_and_for_batches_that_fill():
+    slow, done = Service("slow"), list[int]()
+
+    @slow.handler
+    async def work(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        done.append(turns)
+
+    @slow.handler(batch=10, linger="20ms")
+    async def gather(numbers: list[int]) -> None:
+        done.append(sum(numbers))
+
+    async with Harness(slow) as h:
+        await h.send(work, 500)
+        await h.idle()
+        assert done == [500]
+
+        await h.send(gather, 1)
+        await h.send(gather, 2)
+        await h.idle()
+        assert done == [500, 3]
+
+
+async def test_services_are_still_there_after_a_long_time(shop: Shop):
+    async with Harness(shop.service) as h:
+        h.stub(look, Price("any", 2.0))
+
+        await h.advance("7d")
+
+        assert await h.call(look, Order("tea")) == Price("any", 2.0)
+
+
+async def test_a_stub_that_cannot_be_served_is_told_at_the_next_step(shop: Shop):
+    async with Harness(shop.service) as h:
+        with pytest.raises(UsageError, match=r"no handler 'shop\.missing'"):
+            h.stub(Operation("shop.missing", Order, None), None)
+        h.stub(Operation("prices.kept", Order, None, mode="journaled"), None)
+        with pytest.raises(NotBuiltError, match="journaled"):
+            await h.idle()
 
 
 async def test_the_test_publishes_in_any_services_name(shop: Shop):
