@@ -1,8 +1,9 @@
 """Taking messages under a lease: first what came back and is due, then what is new.
 
-New messages are the ids behind the queue's cursor. They are leased as one range, with one row, however
-many they are. A claim that finds nothing enters its process as waiting, in the same transaction, and
-tells when something will be due by itself.
+New messages are the ids behind the queue's cursor, without gaps: they are only ever added at the end and
+taken from the front. They are leased as one range, with one row, however many they are. A claim that
+finds nothing enters its process as waiting, in the same transaction, and tells when something will be
+due by itself.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from posthouse.backends.sqlite.commits import Operation
+from posthouse.backends.sqlite.holds import Hold
 from posthouse.backends.sqlite.leasing import LEASE, end_expired
 from posthouse.backends.sqlite.waiting import RECEIVER, enter
 from posthouse.contracts.transport import Delivery
-from posthouse.errors import QueueUnknownError
+from posthouse.errors import QueueUnknownError, StorageError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from posthouse.backends.sqlite.holds import Holds
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Clock, Instant
 
@@ -28,7 +29,7 @@ DUE: Final = """
 SELECT message, attempt, failures, fence, holder, frame FROM returned CROSS JOIN messages ON id = message
 WHERE queue = ? AND due <= ? ORDER BY due, message LIMIT ?"""
 HAND_OUT: Final = "UPDATE returned SET due = ?, attempt = ?, fence = ?, holder = ? WHERE message = ?"
-NEW: Final = "SELECT id, frame FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+NEW: Final = "SELECT frame FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
 LEASE_RANGE: Final = "INSERT INTO leases (first, last, queue, holder, until) VALUES (?, ?, ?, ?, ?)"
 MOVE: Final = "UPDATE queues SET cursor = ? WHERE number = ?"
 NEXT_RETURNED: Final = "SELECT due FROM returned WHERE queue = ? ORDER BY due LIMIT 1"
@@ -56,6 +57,7 @@ class Claim(Operation):
     __slots__ = (
         "_clock",
         "_ended",
+        "_first",
         "_new",
         "_peer",
         "_returned",
@@ -88,7 +90,8 @@ class Claim(Operation):
         self._clock = clock
         self._ended = ended
         self._returned: list[tuple[Any, ...]] = []
-        self._new: list[tuple[Any, ...]] = []
+        self._first = 0
+        self._new: list[tuple[bytes]] = []
 
     def done(self, error: Exception | None) -> None:
         """Tell the transport."""
@@ -118,10 +121,17 @@ class Claim(Operation):
             )
             self._returned = returned
             left -= len(returned)
-        if left and cursor + 1 < following:
-            self._new = new = sql.execute(NEW, (cursor, following, left)).fetchall()
-            first, last = new[0][0], new[-1][0]
-            sql.execute(LEASE_RANGE, (first, last, self.number, self._peer, now + LEASE))
+        new = min(left, following - 1 - cursor)
+        if new > 0:
+            last = cursor + new
+            self._first = cursor + 1
+            self._new = sql.execute(NEW, (self._first, last)).fetchall()
+            if len(self._new) != new:
+                raise StorageError(
+                    f"the queue {self.queue!r} has lost messages from {self._first} to {last}",
+                    hint="The file was changed by something else than posthouse; restore it, or delete the queue.",
+                )
+            sql.execute(LEASE_RANGE, (self._first, last, self.number, self._peer, now + LEASE))
             sql.execute(MOVE, (last, self.number))
         elif not returned and self.waits:
             enter(sql, self.number, RECEIVER, self._peer)
@@ -129,19 +139,18 @@ class Claim(Operation):
             times += sql.execute(NEXT_LEASE, (self.number,)).fetchall()
             self.due = min(time for (time,) in times) if times else None
 
-    def deliveries(self, holds: Holds) -> list[Delivery]:
-        """Return what was taken, and note that this process holds it."""
+    def deliveries(self, owner: object) -> list[Delivery]:
+        """Return what was taken, as held by `owner`."""
         queue = self.queue
         made: list[Delivery] = []
         if self._returned:
             ids = [row[0] for row in self._returned]
-            tag = holds.add(self.number, 0, ids, [row[3] + 1 for row in self._returned]).base
-            for _, attempt, failures, _, holder, frame in self._returned:
-                made.append(Delivery(queue, frame, tag, attempt + (holder != ""), failures))
-                tag += 1
+            hold = Hold(owner, self.number, ids=ids, fences=[row[3] + 1 for row in self._returned])
+            for index, (_, attempt, failures, _, holder, frame) in enumerate(self._returned):
+                made.append(Delivery(queue, frame, (hold, index), attempt + (holder != ""), failures))
         if self._new:
-            new = self._new
-            hold = holds.add(self.number, new[0][0], [row[0] for row in new])
-            made += [Delivery(queue, row[1], tag) for tag, row in enumerate(new, hold.base)]
+            first = self._first
+            hold = Hold(owner, self.number, first=first, ids=range(first, first + len(self._new)))
+            made += [Delivery(queue, frame, (hold, index)) for index, (frame,) in enumerate(self._new)]
         self._returned = self._new = []
         return made

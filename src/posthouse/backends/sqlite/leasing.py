@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LEASE: Final[Seconds] = 30.0
 """How long a delivery is held before it must be renewed."""
 
-EXPIRED: Final = "SELECT first, last FROM leases WHERE queue = ? AND until <= ?"
+EXPIRED: Final = "SELECT first, last, until FROM leases WHERE queue = ? AND until <= ?"
 _OF_HOLDER: Final = "SELECT first, last FROM leases WHERE holder = ?"
 RETURN_RANGE: Final = """
 INSERT OR IGNORE INTO returned (message, queue, due, attempt, failures, fence, holder)
@@ -30,8 +30,8 @@ _HAND_BACK: Final = "UPDATE returned SET holder = '', due = ?, attempt = attempt
 
 def end_expired(sql: Sql, queue: int, now: Instant) -> None:
     """Return to a queue what is left of the ranges whose time has run out."""
-    for first, last in sql.execute(EXPIRED, (queue, now)).fetchall():
-        _return_range(sql, first, last, now, attempt=2)
+    for first, last, until in sql.execute(EXPIRED, (queue, now)).fetchall():
+        _return_range(sql, first, last, until, attempt=2)  # due since then, so that older ones come first
 
 
 def end_of_holder(sql: Sql, holder: str, now: Instant, *, untouched: bool) -> set[int]:

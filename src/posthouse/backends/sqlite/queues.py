@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from posthouse.backends.sqlite.holds import NO_TAG
 from posthouse.backends.sqlite.schema import PLACE_BITS, PRIORITY_BITS, first_id, last_id
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, wake_all
 from posthouse.contracts.transport import Delivery, Overflow, QueueInfo, QueueSpec
@@ -30,6 +31,13 @@ WHERE number = ?"""
 _ALL: Final = """
 SELECT number, name, next, cursor, messages, bytes, capacity, capacity_bytes, overflow, owner, ephemeral
 FROM queues WHERE name IS NOT NULL ORDER BY name"""
+_RESTING: Final = """
+SELECT coalesce(sum(holder = '' OR due <= :now), 0), coalesce(sum(holder = '' AND due > :now), 0)
+FROM returned WHERE queue = :queue"""
+_EXPIRED: Final = """
+SELECT coalesce(sum((SELECT count(*) FROM messages WHERE id BETWEEN first AND last)
+  - (SELECT count(*) FROM returned WHERE message BETWEEN first AND last)), 0)
+FROM leases WHERE queue = :queue AND until <= :now"""
 _RECEIVERS: Final = """
 SELECT count(*) FROM (
   SELECT peer FROM waiting WHERE queue = :queue AND sender = 0
@@ -127,9 +135,8 @@ def inspect(sql: Sql, now: Instant) -> list[QueueInfo]:
 def _info(sql: Sql, row: tuple[Any, ...], now: Instant) -> QueueInfo:
     number, name, following, cursor, messages, size, capacity, capacity_bytes, overflow, owner, ephemeral = row
     fresh = following - 1 - cursor
-    resting, delayed = sql.execute(
-        "SELECT count(*), coalesce(sum(due > ?), 0) FROM returned WHERE queue = ? AND holder = ''", (now, number)
-    ).fetchall()[0]
+    [[resting, delayed]] = sql.execute(_RESTING, {"queue": number, "now": now}).fetchall()
+    [[expired]] = sql.execute(_EXPIRED, {"queue": number, "now": now}).fetchall()
     oldest = sql.execute(
         "SELECT stored FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1", (first_id(number), last_id(number))
     ).fetchall()
@@ -139,7 +146,7 @@ def _info(sql: Sql, row: tuple[Any, ...], now: Instant) -> QueueInfo:
         spec=QueueSpec(name, capacity, capacity_bytes, cast("Overflow", overflow), owner, ephemeral),
         stored=messages,
         stored_bytes=size,
-        leased=messages - fresh - resting,
+        leased=messages - fresh - resting - expired,
         delayed=delayed,
         dead=dead,
         oldest=oldest[0][0] if oldest else None,
@@ -160,4 +167,4 @@ def peek(sql: Sql, queue: str, limit: int) -> list[Delivery]:
         WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?""",
         (first_id(number), last_id(number), limit),
     ).fetchall()
-    return [Delivery(queue, frame, 0, attempt, failures) for frame, attempt, failures in rows]
+    return [Delivery(queue, frame, NO_TAG, attempt, failures) for frame, attempt, failures in rows]

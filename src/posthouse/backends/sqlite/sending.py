@@ -10,7 +10,7 @@ who parks it and for how long, the transport knows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from posthouse.backends.sqlite.commits import Operation
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, enter, wake
@@ -45,25 +45,12 @@ def _insert(rows: int) -> str:
 INSERTS: Final = tuple((rows, _insert(rows)) for rows in _CHUNKS)
 
 
-@final
-class Send:
-    """One call of `send`.
+class Lack(NamedTuple):
+    """Why a send does not fit: the queue, its capacity, and of what."""
 
-    Args:
-        messages: what to store, all or none.
-        future: told when that is done.
-        deadline: when it is held back no longer, by the loop's clock; 0.0 before it was first held.
-    """
-
-    __slots__ = ("deadline", "error", "future", "held", "messages", "timer")
-
-    def __init__(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
-        self.messages = messages
-        self.future = future
-        self.deadline = 0.0
-        self.error: PosthouseError | None = None
-        self.held: tuple[str, int, str] | None = None  # the queue that is full, its capacity, of what
-        self.timer: asyncio.TimerHandle | None = None
+    queue: str
+    capacity: int
+    unit: str
 
 
 @final
@@ -93,12 +80,12 @@ class _Queue:
         self.holding = False  # a send before waits for room here: those behind it wait too
         self.dropped = 0
 
-    def refuse(self, count: int, size: int) -> tuple[str, int, str] | None:
+    def refuse(self, count: int, size: int) -> Lack | None:
         """Return what of this queue is too small for so many messages more, or None."""
         if self.messages + count > self.capacity or self.holding:
-            return self.name, self.capacity, "messages"
+            return Lack(self.name, self.capacity, "messages")
         if self.bytes + size > self.capacity_bytes:
-            return self.name, self.capacity_bytes, "bytes"
+            return Lack(self.name, self.capacity_bytes, "bytes")
         return None
 
 
@@ -113,11 +100,13 @@ class SendBatch(Operation):
         ended: is given the batch when it is done, and the error if none of it was.
 
     Attributes:
-        sends: the calls, in their order.
+        sends: the messages of each call, in their order.
+        futures: what each call waits for.
+        refused: what became of the calls that were not stored, by their place: an error, or what holds it back.
         rings: whom to ring after the commit.
     """
 
-    __slots__ = ("_clock", "_ended", "_peer", "_started", "rings", "sends", "weight")
+    __slots__ = ("_clock", "_ended", "_peer", "_started", "futures", "refused", "rings", "sends", "weight")
 
     flush = True
 
@@ -133,7 +122,9 @@ class SendBatch(Operation):
         self._clock = clock
         self._started = started
         self._ended = ended
-        self.sends: list[Send] = []
+        self.sends: list[Sequence[Outgoing]] = []
+        self.futures: list[asyncio.Future[None]] = []
+        self.refused: dict[int, PosthouseError | Lack] = {}
         self.rings: list[Ring] = []
         self.weight = 0
 
@@ -148,13 +139,12 @@ class SendBatch(Operation):
     def run(self, sql: Sql) -> None:
         """Store what there is room for."""
         self.rings = []
+        self.refused = {}
         queues: dict[str, _Queue | None] = {}
         topics: dict[str, list[_Queue]] = {}
-        for send in self.sends:
-            send.error = send.held = None
-            messages = send.messages
-            address = messages[0].address
-            if len(messages) == 1 and not messages[0].topic:  # by far the most common, and no list to make
+        for place, messages in enumerate(self.sends):
+            if len(messages) == 1 and not messages[0].topic:  # by far the most common; this loop is hot
+                address = messages[0].address
                 queue = queues[address] if address in queues else _find(sql, queues, address)
                 frame = messages[0].frame
                 if queue is not None and not queue.holding:
@@ -165,52 +155,55 @@ class SendBatch(Operation):
                         queue.bytes = size
                         queue.frames.append(frame)
                         continue
-            self._admit(sql, send, queues, topics)
+            refusal = self._admit(sql, messages, queues, topics)
+            if refusal is not None:
+                self.refused[place] = refusal
         now = self._clock.now()
         for queue in queues.values():
             if queue is not None and queue.frames:
                 self._store(sql, queue, now)
 
-    def _admit(self, sql: Sql, send: Send, queues: dict[str, _Queue | None], topics: dict[str, list[_Queue]]) -> None:
-        """Take all messages of a send into their queues, or none."""
+    def _admit(
+        self,
+        sql: Sql,
+        messages: Sequence[Outgoing],
+        queues: dict[str, _Queue | None],
+        topics: dict[str, list[_Queue]],
+    ) -> PosthouseError | Lack | None:
+        """Take all messages of a send into their queues, or none; return why none."""
         wanted: dict[_Queue, list[bytes]] = {}
-        for message in send.messages:
+        for message in messages:
             address = message.address
             if message.topic:
-                targets = topics[address] if address in topics else _find_bound(sql, queues, topics, address)
-                for queue in targets:
+                for queue in topics[address] if address in topics else _find_bound(sql, queues, topics, address):
                     wanted.setdefault(queue, []).append(message.frame)
                 continue
             queue = queues[address] if address in queues else _find(sql, queues, address)
             if queue is None:
-                send.error = QueueUnknownError(f"there is no queue {address!r}")
-                return
+                return QueueUnknownError(f"there is no queue {address!r}")
             wanted.setdefault(queue, []).append(message.frame)
         sizes = {queue: sum(map(len, frames)) for queue, frames in wanted.items()}
-        full: _Queue | None = None
+        held: tuple[_Queue, Lack] | None = None
         for queue, frames in wanted.items():
             lack = queue.refuse(len(frames), sizes[queue])
             if lack is None:
                 continue
             never = sizes[queue] > queue.capacity_bytes or len(frames) > queue.capacity
-            if (
-                queue.overflow == "reject"
-                or (never and queue.overflow == "wait")
-                or sizes[queue] > queue.capacity_bytes
-            ):
-                send.error = QueueFullError(*lack)
-                return
+            if queue.overflow == "reject" or (never and queue.overflow == "wait"):
+                return QueueFullError(*lack)
+            if any(len(frame) > queue.capacity_bytes for frame in frames):
+                return QueueFullError(*lack)  # to drop all others would not make room for it
             if queue.overflow == "wait":
-                full = full or queue
-                send.held = send.held or lack
-        if full is not None:
-            full.holding = True
-            enter(sql, full.number, SENDER, self._peer)
-            return
+                held = held or (queue, lack)
+        if held is not None:
+            held[0].holding = True
+            enter(sql, held[0].number, SENDER, self._peer)
+            return held[1]
         for queue, frames in wanted.items():
             queue.messages += len(frames)
             queue.bytes += sizes[queue]
             queue.frames += frames
+        return None
 
     def _store(self, sql: Sql, queue: _Queue, now: float) -> None:
         if queue.messages > queue.capacity or queue.bytes > queue.capacity_bytes:

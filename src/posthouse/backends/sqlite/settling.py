@@ -7,7 +7,7 @@ any more, and what it held is reported as lost, not settled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, final
 
 from posthouse.backends.sqlite.commits import Operation
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, wake, wake_all
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from posthouse.backends.sqlite.holds import Hold, Holds
+    from posthouse.backends.sqlite.holds import Hold, Tag
     from posthouse.backends.sqlite.sql import Sql
-    from posthouse.clock import Clock
+    from posthouse.clock import Clock, Instant
     from posthouse.contracts.transport import Delivery, Outcome
 
 STANDS: Final = "SELECT 1 FROM leases WHERE first = ?"
@@ -48,10 +48,22 @@ class _Part:
     __slots__ = ("accepted", "closes", "others", "size")
 
     def __init__(self) -> None:
-        self.accepted: list[int] = []  # tags
-        self.others: list[tuple[Delivery, Released | Rejected]] = []
+        self.accepted: list[int] = []  # places in a range
+        self.others: list[tuple[int, Delivery, Outcome]] = []
         self.size = 0  # bytes of the frames that go
         self.closes = False  # it is the last of the hold
+
+
+@final
+class _Call:
+    """One call of `settle`."""
+
+    __slots__ = ("future", "lost", "outcomes")
+
+    def __init__(self, outcomes: Sequence[tuple[Delivery, Outcome]], future: asyncio.Future[list[Delivery]]) -> None:
+        self.outcomes = outcomes
+        self.future = future
+        self.lost: list[Delivery] = []  # were not held any more when it was called
 
 
 @final
@@ -60,7 +72,7 @@ class SettleBatch(Operation):
 
     Args:
         peer: this process, which holds the deliveries.
-        holds: what it holds.
+        owner: the transport, as its holds know it.
         clock: tells when released messages are due.
         started: called when nothing more may join.
         ended: is given whom to ring, when it is done.
@@ -70,8 +82,9 @@ class SettleBatch(Operation):
         "_calls",
         "_clock",
         "_ended",
-        "_holds",
         "_lost",
+        "_lost_holds",
+        "_owner",
         "_parts",
         "_peer",
         "_rings",
@@ -83,20 +96,21 @@ class SettleBatch(Operation):
     def __init__(
         self,
         peer: str,
-        holds: Holds,
+        owner: object,
         clock: Clock,
         *,
         started: Callable[[], None],
         ended: Callable[[list[Ring]], None],
     ) -> None:
         self._peer = peer
-        self._holds = holds
+        self._owner = owner
         self._clock = clock
         self._started = started
         self._ended = ended
         self._parts: dict[Hold, _Part] = {}
-        self._calls: list[tuple[asyncio.Future[list[Delivery]], list[tuple[Delivery, Hold | None]]]] = []
-        self._lost: set[Hold | int] = set()  # whole range holds, and tags of messages with leases of their own
+        self._calls: list[_Call] = []
+        self._lost_holds: set[Hold] = set()  # range leases that do not stand
+        self._lost: set[Tag] = set()  # leases of single messages that do not stand
         self._rings: list[Ring] = []
         self.flush = False
         self.weight = 0
@@ -104,30 +118,35 @@ class SettleBatch(Operation):
     def add(self, outcomes: Sequence[tuple[Delivery, Outcome]], future: asyncio.Future[list[Delivery]]) -> None:
         """Let one call of `settle` join."""
         self.weight += len(outcomes)
-        take = self._holds.take
+        call = _Call(outcomes, future)
+        self._calls.append(call)
         parts = self._parts
-        taken: list[tuple[Delivery, Hold | None]] = []
-        part: _Part | None = None
         last: Hold | None = None
-        for delivery, outcome in outcomes:
-            hold = take(delivery.tag)
-            taken.append((delivery, hold))
-            if hold is None:
-                continue
-            if hold is not last or part is None:
+        part = _Part()
+        settled = bytearray()
+        for delivery, outcome in outcomes:  # this loop is hot: some 0.2 us for each message
+            tag: Tag = delivery.tag
+            hold, index = tag
+            if hold is not last:
+                if hold.owner is not self._owner:
+                    call.lost.append(delivery)
+                    continue
                 last = hold
-                part = parts.get(hold)
-                if part is None:
-                    part = parts[hold] = _Part()
-            if outcome is ACCEPTED or type(outcome) is Accepted:
-                part.accepted.append(delivery.tag)
+                settled = hold.settled
+                part = parts.get(hold) or parts.setdefault(hold, _Part())
+            if settled[index]:
+                call.lost.append(delivery)
+                continue
+            settled[index] = 1
+            hold.open -= 1
+            if hold.first and (outcome is ACCEPTED or isinstance(outcome, Accepted)):
+                part.accepted.append(index)
                 part.size += len(delivery.frame)
             else:
-                part.others.append((delivery, outcome))  # pyright: ignore[reportArgumentType] - not Accepted
-                if type(outcome) is Rejected:
+                part.others.append((index, delivery, outcome))
+                if isinstance(outcome, Rejected):
                     part.size += len(delivery.frame)
                     self.flush = True  # a dead letter is all that is left of its message
-        self._calls.append((future, taken))
 
     def start(self) -> None:
         """Let nothing more join."""
@@ -137,6 +156,7 @@ class SettleBatch(Operation):
 
     def run(self, sql: Sql) -> None:
         """Settle what is still ours."""
+        self._lost_holds = set()
         self._lost = set()
         self._rings = []
         gone: dict[int, tuple[int, int]] = {}
@@ -163,61 +183,45 @@ class SettleBatch(Operation):
         else:
             stands = bool(sql.execute(STANDS, (hold.first,)).fetchall())
         if not stands:
-            self._lost.add(hold)
+            self._lost_holds.add(hold)
             return 0, 0, 0
         gone = len(part.accepted)
-        _forget(sql, sorted(hold.ids[tag - hold.base] for tag in part.accepted))
+        _forget(sql, hold, part.accepted)
         released = 0
-        for delivery, outcome in part.others:
-            message = hold.ids[cast("int", delivery.tag) - hold.base]
+        for index, delivery, outcome in part.others:
+            message = hold.ids[index]
             if isinstance(outcome, Released):
                 due, attempt, failures = self._again(delivery, outcome)
                 sql.execute(RETURN, (message, hold.queue, due, attempt, failures))
                 released += 1
-            else:
+            elif isinstance(outcome, Rejected):
                 self._bury(sql, message, delivery, outcome)
                 gone += 1
         return gone, part.size, released
 
     def _settle_alone(self, sql: Sql, hold: Hold, part: _Part) -> tuple[int, int, int]:
-        gone = released = 0
-        size = part.size
-        for tag in part.accepted:
-            message = hold.ids[tag - hold.base]
-            sql.execute(TAKE_OUT, (message, hold.fences[tag - hold.base], self._peer))
-            if sql.connection.changes():
-                sql.execute(FORGET, (message,))
-                gone += 1
-            else:
-                self._lost.add(tag)
-        for delivery, outcome in part.others:
-            index = cast("int", delivery.tag) - hold.base
+        gone = released = size = 0
+        for index, delivery, outcome in part.others:
             message, fence = hold.ids[index], hold.fences[index]
             if isinstance(outcome, Released):
                 due, attempt, failures = self._again(delivery, outcome)
                 sql.execute(RETURN_AGAIN, (due, attempt, failures, message, fence, self._peer))
-                stands = sql.connection.changes() > 0
-                released += stands
             else:
                 sql.execute(TAKE_OUT, (message, fence, self._peer))
-                stands = sql.connection.changes() > 0
-                if stands:
+            if not sql.connection.changes():
+                self._lost.add((hold, index))
+                continue
+            match outcome:
+                case Released():
+                    released += 1
+                    continue
+                case Rejected():
                     self._bury(sql, message, delivery, outcome)
-                    gone += 1
-            if not stands:
-                self._lost.add(delivery.tag)
-        if self._lost:
-            size -= self._lost_bytes(hold)
+                case Accepted():
+                    sql.execute(FORGET, (message,))
+            gone += 1
+            size += len(delivery.frame)
         return gone, size, released
-
-    def _lost_bytes(self, hold: Hold) -> int:
-        released = {delivery.tag for delivery, outcome in self._parts[hold].others if isinstance(outcome, Released)}
-        return sum(
-            len(delivery.frame)
-            for _, taken in self._calls
-            for delivery, its in taken
-            if its is hold and delivery.tag in self._lost and delivery.tag not in released
-        )
 
     def _again(self, delivery: Delivery, outcome: Released) -> tuple[float, int, int]:
         due = self._clock.now() + outcome.after
@@ -235,43 +239,53 @@ class SettleBatch(Operation):
 
     def done(self, error: Exception | None) -> None:
         """Tell those who wait."""
-        if error is None:
+        if error is not None:
+            self._take_back()
+        else:
             self._ended(self._rings)
-        for future, taken in self._calls:
+        for call in self._calls:
+            if call.future.done():
+                continue
             if error is not None:
-                for delivery, hold in taken:
-                    if hold is not None:
-                        self._holds.put_back(delivery.tag, hold)
-                if not future.done():
-                    future.set_exception(error)
-            elif not future.done():
-                future.set_result(
-                    [
-                        delivery
-                        for delivery, hold in taken
-                        if hold is None or hold in self._lost or delivery.tag in self._lost
-                    ]
-                    if self._lost or None in (hold for _, hold in taken)
-                    else []
+                call.future.set_exception(error)
+            elif self._lost_holds or self._lost:
+                lost = {id(delivery) for delivery in call.lost}
+                call.future.set_result(
+                    [delivery for delivery, _ in call.outcomes if id(delivery) in lost or self._is_lost(delivery.tag)]
                 )
+            else:
+                call.future.set_result(call.lost)
+
+    def _is_lost(self, tag: Tag) -> bool:
+        return tag[0] in self._lost_holds or tag in self._lost
+
+    def _take_back(self) -> None:
+        """Nothing was settled: it can be settled again."""
+        for hold, part in self._parts.items():
+            for index in [*part.accepted, *(index for index, _, _ in part.others)]:
+                hold.settled[index] = 0
+                hold.open += 1
 
 
-def _forget(sql: Sql, ids: list[int]) -> None:
-    """Delete messages by runs of ids that follow each other; they come sorted."""
+def _forget(sql: Sql, hold: Hold, places: list[int]) -> None:
+    """Delete messages of a range, by runs of ids that follow each other."""
+    if not places:
+        return
+    ids = hold.ids
+    low, high = min(places), max(places)
+    if high - low + 1 == len(places):  # each place comes once, so this is one run: the usual case
+        sql.execute(FORGET_RUN, (ids[low], ids[high]))
+        return
     runs: list[tuple[int, int]] = []
-    first = last = 0
-    for message in ids:
-        if message != last + 1:
-            if last:
-                runs.append((first, last))
-            first = message
-        last = message
-    if last:
-        runs.append((first, last))
-    if len(runs) == 1:
-        sql.execute(FORGET_RUN, runs[0])
-    else:
-        sql.executemany(FORGET_RUN, runs)
+    places.sort()
+    first = last = places[0]
+    for place in places:
+        if place > last + 1:
+            runs.append((ids[first], ids[last]))
+            first = place
+        last = place
+    runs.append((ids[first], ids[last]))
+    sql.executemany(FORGET_RUN, runs)
 
 
 def renew(
@@ -280,9 +294,9 @@ def renew(
     *,
     ranges: Sequence[Hold],
     split: Sequence[tuple[Hold, int]],
-    alone: Sequence[tuple[int, int, int]],
-    until: float,
-) -> tuple[set[Hold], set[int]]:
+    alone: Sequence[Tag],
+    until: Instant,
+) -> tuple[set[Hold], set[Tag]]:
     """Hold on to deliveries for another lease.
 
     A range lease is renewed whole. When only some of what it holds is to be renewed, these are split off
@@ -293,14 +307,14 @@ def renew(
         peer: this process.
         ranges: the holds that are renewed whole.
         split: the messages that are split off, each with the hold that it leaves.
-        alone: (message, fence, tag) of those that have leases of their own.
+        alone: those that have leases of their own.
         until: the new end.
 
     Returns:
         The range holds that were lost, and the tags that were lost.
     """
     lost_holds: set[Hold] = set()
-    lost_tags: set[int] = set()
+    lost: set[Tag] = set()
     for hold in ranges:
         sql.execute(RENEW_RANGE, (until, hold.first))
         if not sql.connection.changes():
@@ -313,8 +327,8 @@ def renew(
             sql.execute(LEASE_ALONE, (message, hold.queue, until, peer))
         else:
             lost_holds.add(hold)
-    for message, fence, tag in alone:
-        sql.execute(RENEW, (until, message, fence, peer))
+    for hold, index in alone:
+        sql.execute(RENEW, (until, hold.ids[index], hold.fences[index], peer))
         if not sql.connection.changes():
-            lost_tags.add(tag)
-    return lost_holds, lost_tags
+            lost.add((hold, index))
+    return lost_holds, lost

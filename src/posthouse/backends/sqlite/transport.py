@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, final
 from posthouse.backends.sqlite import letters, queues
 from posthouse.backends.sqlite.claiming import Claim
 from posthouse.backends.sqlite.direct import SqliteDirect
-from posthouse.backends.sqlite.holds import Hold, Holds
+from posthouse.backends.sqlite.holds import join, split
 from posthouse.backends.sqlite.leasing import LEASE
-from posthouse.backends.sqlite.sending import Send, SendBatch
+from posthouse.backends.sqlite.sending import Lack, SendBatch
 from posthouse.backends.sqlite.settling import SettleBatch, renew
 from posthouse.backends.sqlite.waiting import RECEIVER, leave, wake
 from posthouse.contracts.transport import Features, Released
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from posthouse.backends.sqlite.database import Database
+    from posthouse.backends.sqlite.holds import Hold, Tag
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.backends.sqlite.waiting import Ring
     from posthouse.clock import Clock, Instant, Seconds
@@ -40,6 +41,37 @@ _UNTOUCHED: Final = Released(untouched=True)
 
 _LARGEST_BATCH: Final = 2048
 """Messages after which a batch takes no more sends: the rest of the turn makes another transaction."""
+
+
+@final
+class _Held:
+    """A send that waits for room.
+
+    Args:
+        messages: what to store.
+        future: what its caller waits for.
+    """
+
+    __slots__ = ("deadline", "future", "lack", "messages", "timer")
+
+    def __init__(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
+        self.messages = messages
+        self.future = future
+        self.lack = Lack("", 0, "messages")
+        self.deadline: Instant = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        """Stop the time."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def fail(self, error: Exception) -> None:
+        """Tell that it was not stored."""
+        self.stop()
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 @final
@@ -63,12 +95,14 @@ class SqliteTransport:
         self._peer = peer
         self._clock = clock
         self._overflow_wait = overflow_wait
-        self._holds = Holds()
+        self._loop: asyncio.AbstractEventLoop
+        self._owner: object = object()  # of the holds; a new one each time we open
         self._sending: SendBatch | None = None
         self._settling: SettleBatch | None = None
         self._parked: dict[int, list[Claim]] = {}  # receives that wait, by the number of their queue
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # when something of a waited-for queue is due
-        self._held: dict[str, deque[Send]] = {}  # sends that wait for room, by the queue that is full
+        self._held: dict[str, deque[_Held]] = {}  # sends that wait for room, by the queue that is full
+        self._again: dict[asyncio.Future[None], _Held] = {}  # of these, those that are being tried again
         self.direct = SqliteDirect(peer, broken=database.bury)
 
     @property
@@ -78,6 +112,7 @@ class SqliteTransport:
 
     async def open(self) -> None:
         """Open the file and be reachable."""
+        self._loop = asyncio.get_running_loop()
         await self._database.open()
         try:
             await self.direct.open(self._database.sockets)
@@ -99,10 +134,10 @@ class SqliteTransport:
         self._parked.clear()
         for sends in self._held.values():
             for send in sends:
-                _fail(send, closed)
+                send.fail(closed)
         self._held.clear()
         await self._database.close()
-        self._holds = Holds()
+        self._owner = object()
 
     async def declare(self, *queues_: QueueSpec) -> None:
         """Make these queues, or bring their limits up to date."""
@@ -124,76 +159,79 @@ class SqliteTransport:
 
     def send(self, messages: Sequence[Outgoing]) -> Awaitable[None]:
         """Store these, all or none; they are on the disk when the awaitable is done."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         if not messages:
             future.set_result(None)
-            return future
-        send = Send(messages, future)
-        if self._held and not messages[0].topic and messages[0].address in self._held:
-            self._hold(messages[0].address, send)  # behind those that wait for the same room
+        elif self._held and not messages[0].topic and messages[0].address in self._held:
+            self._hold(_Held(messages, future), Lack(messages[0].address, 0, "messages"))
         else:
-            self._join(send)
+            self._join(messages, future)
         return future
 
-    def _join(self, send: Send) -> None:
+    def _join(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
         batch = self._sending
         if batch is None or batch.weight >= _LARGEST_BATCH:
             batch = SendBatch(self._peer, self._clock, started=self._sends_started, ended=self._sent)
             self._database.submit(batch)
             self._sending = batch
-        batch.sends.append(send)
-        batch.weight += len(send.messages)
+        batch.sends.append(messages)
+        batch.futures.append(future)
+        batch.weight += len(messages)
 
     def _sends_started(self) -> None:
         self._sending = None
 
     def _sent(self, batch: SendBatch, error: Exception | None) -> None:
-        if error is None:
-            self._ring(batch.rings)
-        for send in batch.sends:
-            future = send.future
-            if future.done():
+        self._ring(batch.rings)
+        if error is None and not batch.refused and not self._again:
+            for future in batch.futures:
+                if not future.done():
+                    future.set_result(None)
+            return
+        for place, future in enumerate(batch.futures):
+            refusal = error or batch.refused.get(place)
+            waited = self._again.pop(future, None)
+            if isinstance(refusal, Lack):  # even if its caller has stopped waiting: it is on its way
+                self._hold(waited or _Held(batch.sends[place], future), refusal)
+            elif future.done():
                 continue
-            problem = error or send.error
-            if problem is not None:
-                future.set_exception(problem)
-            elif send.held is not None:
-                self._hold(send.held[0], send)
+            elif refusal is not None:
+                future.set_exception(refusal)
             else:
                 future.set_result(None)
 
-    def _hold(self, queue: str, send: Send) -> None:
-        loop = send.future.get_loop()
-        if not send.deadline:
-            send.deadline = loop.time() + self._overflow_wait
-        send.timer = loop.call_at(send.deadline, self._give_up, queue, send)
-        self._held.setdefault(queue, deque()).append(send)
+    def _hold(self, send: _Held, lack: Lack) -> None:
+        """Keep a send until there is room, behind those that wait for the same room."""
+        send.lack = lack
+        send.deadline = send.deadline or self._clock.now() + self._overflow_wait
+        delay = max(0.0, send.deadline - self._clock.now())
+        send.timer = self._loop.call_later(delay, self._give_up, send)
+        self._held.setdefault(lack.queue, deque()).append(send)
 
-    def _give_up(self, queue: str, send: Send) -> None:
-        held = self._held[queue]
+    def _give_up(self, send: _Held) -> None:
+        held = self._held[send.lack.queue]
         held.remove(send)
         if not held:
-            del self._held[queue]
-        _fail(send, QueueFullError(*(send.held or (queue, 0, "messages"))))
+            del self._held[send.lack.queue]
+        send.fail(QueueFullError(*send.lack))
 
     def _try_again(self, queue: str) -> None:
         """Send again what waits for room in a queue, in its order."""
         for send in self._held.pop(queue, ()):
-            if send.timer is not None:
-                send.timer.cancel()
-            self._join(send)
+            send.stop()
+            self._again[send.future] = send
+            self._join(send.messages, send.future)
 
     # --- receiving -----------------------------------------------------------------------------------
 
     async def receive(self, queue: str, *, credit: int, wait: Seconds = 0.0) -> list[Delivery]:
         """Take up to `credit` messages, oldest first; wait for the first one up to `wait`."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Delivery]] = loop.create_future()
+        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         claim = Claim(
             queue, credit, waits=wait > 0, peer=self._peer, clock=self._clock, future=future, ended=self._claimed
         )
         self._database.submit(claim)
-        timer = loop.call_later(wait, self._stop_waiting, claim) if wait > 0 else None
+        timer = self._loop.call_later(wait, self._stop_waiting, claim) if wait > 0 else None
         try:
             return await future
         except asyncio.CancelledError:
@@ -211,7 +249,7 @@ class SqliteTransport:
             if not claim.future.done():
                 claim.future.set_exception(error)
             return
-        deliveries = claim.deliveries(self._holds)
+        deliveries = claim.deliveries(self._owner)
         if claim.future.done():
             self._return(deliveries)
         elif deliveries or not claim.waits:
@@ -231,7 +269,7 @@ class SqliteTransport:
             if alarm is not None:
                 alarm.cancel()
             delay = max(0.0, claim.due - self._clock.now())
-            self._alarms[claim.number] = claim.future.get_loop().call_later(delay, self._claim_again, claim.number)
+            self._alarms[claim.number] = self._loop.call_later(delay, self._claim_again, claim.number)
 
     def _stop_waiting(self, claim: Claim) -> None:
         claim.waits = False
@@ -296,13 +334,13 @@ class SqliteTransport:
 
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> Awaitable[list[Delivery]]:
         """Say what became of deliveries; return those that were lost."""
-        future: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         if not outcomes:
             future.set_result([])
             return future
         batch = self._settling
         if batch is None or batch.weight >= _LARGEST_BATCH:
-            batch = SettleBatch(self._peer, self._holds, self._clock, started=self._settles_started, ended=self._ring)
+            batch = SettleBatch(self._peer, self._owner, self._clock, started=self._settles_started, ended=self._ring)
             self._database.submit(batch)
             self._settling = batch
         batch.add(outcomes, future)
@@ -314,36 +352,40 @@ class SqliteTransport:
     async def renew(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Hold on to these for another lease; return those that were lost."""
         self._settling = None  # what is settled from now on comes after this
-        by_tag = self._holds.by_tag
-        wanted: dict[Hold, list[int]] = {}
-        lost = {delivery.tag for delivery in deliveries if delivery.tag not in by_tag}
-        for tag in {delivery.tag for delivery in deliveries} - lost:
-            wanted.setdefault(by_tag[tag], []).append(tag)
-        ranges = [hold for hold, tags in wanted.items() if hold.first and len(tags) == hold.open]
-        alone = [
-            (hold.ids[tag - hold.base], hold.fences[tag - hold.base], tag)
-            for hold, tags in wanted.items()
-            if not hold.first
-            for tag in tags
+        wanted: dict[Hold, list[Delivery]] = {}
+        alone: list[Tag] = []
+        lost: list[Delivery] = []
+        for delivery in deliveries:
+            hold, index = delivery.tag
+            if hold.owner is not self._owner or hold.settled[index]:
+                lost.append(delivery)
+            elif hold.first:
+                wanted.setdefault(hold, []).append(delivery)
+            else:
+                alone.append((hold, index))
+        ranges = [hold for hold, some in wanted.items() if len(some) == hold.open]
+        parts = [
+            (delivery, *split(delivery)) for hold, some in wanted.items() if len(some) < hold.open for delivery in some
         ]
-        parts = {
-            tag: (self._holds.split(tag), hold)
-            for hold, tags in wanted.items()
-            if hold.first and len(tags) < hold.open
-            for tag in tags
-        }
-        split = [(whole, part.ids[0]) for part, whole in parts.values()]
         until = self._clock.now() + LEASE
         try:
             lost_holds, lost_tags = await self._database.call(
-                lambda sql: renew(sql, self._peer, ranges=ranges, split=split, alone=alone, until=until)
+                lambda sql: renew(
+                    sql,
+                    self._peer,
+                    ranges=ranges,
+                    split=[(whole, part.ids[0]) for _, (whole, _), part in parts],
+                    alone=alone,
+                    until=until,
+                )
             )
         except UnavailableError:
-            for tag, (part, whole) in parts.items():
-                self._holds.join(tag, part, whole)
+            for delivery, whole, part in parts:
+                join(delivery, whole, part)
             raise
-        lost |= lost_tags | {tag for hold in lost_holds for tag in wanted[hold]}
-        return [delivery for delivery in deliveries if delivery.tag in lost]
+        lost += [delivery for hold in lost_holds for delivery in wanted[hold]]
+        lost += [delivery for delivery in deliveries if delivery.tag in lost_tags]
+        return lost
 
     # --- inspection ----------------------------------------------------------------------------------
 
@@ -378,13 +420,6 @@ class SqliteTransport:
 
 def _overdue(sql: Sql, numbers: list[int], now: Instant) -> list[int]:
     return [number for number in numbers if sql.execute(OVERDUE, {"queue": number, "now": now}).fetchall()]
-
-
-def _fail(send: Send, error: Exception) -> None:
-    if send.timer is not None:
-        send.timer.cancel()
-    if not send.future.done():
-        send.future.set_exception(error)
 
 
 def _heed(done: asyncio.Future[None]) -> None:
