@@ -151,15 +151,16 @@ async def test_what_is_not_open_says_so(clock: ManualClock):
 class LoopClock:
     """Goes with the loop, as a simulated loop's clock does, and tells nobody that it moved."""
 
-    def __init__(self, behind: float = 0.0) -> None:
-        self.behind = behind
+    def __init__(self, pace: float) -> None:
+        self.pace = pace
 
     def now(self) -> Instant:
-        return asyncio.get_running_loop().time() - self.behind
+        return asyncio.get_running_loop().time() * self.pace
 
 
-async def test_time_passes_with_the_loop_where_the_clock_tells_nobody():
-    clock = LoopClock()
+@pytest.mark.parametrize("pace", [1.0, 0.5], ids=["even", "slow"])
+async def test_time_passes_with_the_loop_where_the_clock_tells_nobody(pace: float):
+    clock = LoopClock(pace)
     transport = MemoryTransport(Broker(), peer="one", clock=clock, lease=0.02)
     await transport.open()
     await transport.declare(QueueSpec(HELLO))
@@ -204,6 +205,24 @@ async def test_an_instance_whose_lease_runs_out_rings(clock: ManualClock):
     await registry.close()
 
 
+async def test_all_changes_of_one_turn_ring_once(clock: ManualClock):
+    registry = MemoryRegistry(Broker(), clock=clock)
+    rings: list[int] = []
+    rung = asyncio.Event()
+    await registry.open()
+    registry.watch(lambda: rings.append(1) or rung.set())
+
+    for service in ("audit", "prices", "shop"):
+        await registry.announce(Contract(service=service, version="1"))
+    await asyncio.wait_for(rung.wait(), PATIENCE)
+    rung.clear()
+    await registry.forget("shop")
+    await asyncio.wait_for(rung.wait(), PATIENCE)
+
+    assert len(rings) == 2
+    await registry.close()
+
+
 # --- a full queue ------------------------------------------------------------------------------------
 
 
@@ -244,15 +263,14 @@ async def test_a_small_send_does_not_slip_past_a_large_one_that_waits(transport:
     large = asyncio.ensure_future(transport.send(to(HELLO, b"3", b"4")))
     clock.advance(4.0)
     small = asyncio.ensure_future(transport.send(to(HELLO, b"5")))
-    await asyncio.sleep(0)
-    waits = not small.done()
+    [while_waiting] = await transport.queues()
 
     clock.advance(1.0)  # the large one has waited for as long as may be
 
     with pytest.raises(QueueFullError):
         await asyncio.wait_for(large, PATIENCE)
     await asyncio.wait_for(small, PATIENCE)
-    assert waits
+    assert while_waiting.stored == 2
     assert await take(transport) == [b"1", b"2", b"5"]
 
 

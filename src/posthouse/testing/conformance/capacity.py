@@ -157,6 +157,20 @@ class CapacityTests(OnOneEngine):
             await sending
         assert frames_of(await self.take(transport, HELLO, 1)) == [b"2"]
 
+    async def test_a_sender_that_is_held_back_is_let_in_when_the_queue_may_hold_more(
+        self, transport: Transport, other: Transport
+    ):
+        await transport.declare(QueueSpec(HELLO, capacity=1, overflow="wait"))
+        await transport.send(to(HELLO, b"1"))
+        sending = asyncio.ensure_future(transport.send(to(HELLO, b"2")))
+        await turns(SOME_TURNS)
+
+        await other.declare(QueueSpec(HELLO, capacity=2, overflow="wait"))
+
+        async with asyncio.timeout(self.patience):
+            await sending
+        assert frames_of(await self.take(transport, HELLO, 2)) == [b"1", b"2"]
+
     async def test_a_sender_that_was_held_back_long_enough_is_refused_and_nothing_is_stored(
         self, transport: Transport, pass_time: PassTime
     ):
@@ -237,3 +251,14 @@ class CapacityTests(OnOneEngine):
         assert await transport.settle([(delivery, ACCEPTED)]) == []
         assert frames_of(await self.take(transport, HELLO, 1)) == [b"3"]
         assert await transport.receive(HELLO, credit=10) == []
+
+    async def test_a_queue_that_drops_has_room_again_for_what_was_settled(self, transport: Transport):
+        await transport.declare(QueueSpec(HELLO, capacity=2, capacity_bytes=10, overflow="drop-oldest"))
+
+        for number in range(5):
+            await transport.send(to(HELLO, b"%08d" % number))
+            [delivery] = await self.take(transport, HELLO, 1)
+            assert await transport.settle([(delivery, ACCEPTED)]) == []
+
+        await transport.send(to(HELLO, b"12345", b"67890"))
+        assert frames_of(await self.take(transport, HELLO, 2)) == [b"12345", b"67890"]

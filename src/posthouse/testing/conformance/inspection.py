@@ -113,6 +113,15 @@ class InspectionTests(OnOneEngine):
         await asyncio.wait(waiting)
         assert receivers == 2
 
+    async def test_who_has_closed_is_not_counted_as_a_receiver(self, transport: Transport, other: Transport):
+        await transport.declare(QueueSpec(HELLO))
+        await transport.send(to(HELLO, b"tea"))
+        await self.take(other, HELLO, 1)
+
+        await other.close()
+
+        assert (await self.info(transport, HELLO)).receivers == 0
+
     async def test_peeking_shows_the_oldest_and_takes_nothing(self, transport: Transport, other: Transport):
         await transport.declare(QueueSpec(HELLO))
         await transport.send(to(HELLO, b"1", b"2", b"3"))

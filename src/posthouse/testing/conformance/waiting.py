@@ -149,6 +149,21 @@ class WaitingTests(OnOneEngine):
 
         assert frames_of(await waiting) == [b"tea"]
 
+    @pytest.mark.needs("delay")
+    async def test_a_message_that_is_delayed_while_somebody_waits_wakes_him_when_it_falls_due(
+        self, transport: Transport, other: Transport, pass_time: PassTime
+    ):
+        await transport.declare(QueueSpec(HELLO))
+        await transport.send(to(HELLO, b"tea"))
+        [delivery] = await self.take(transport, HELLO, 1)
+        waiting = asyncio.create_task(self.take(other, HELLO, 1))
+        await turns(SOME_TURNS)
+
+        await transport.settle([(delivery, Released(after=5.0))])
+        await pass_time(6.0)
+
+        assert frames_of(await waiting) == [b"tea"]
+
     async def test_a_lease_that_runs_out_wakes_who_waits(
         self, transport: Transport, other: Transport, pass_time: PassTime
     ):
