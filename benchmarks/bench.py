@@ -7,6 +7,7 @@ its speed changes it for all. What is missing (a peer's environment, a server) i
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -206,23 +207,18 @@ class Bench:
         """Start a program of `benchmarks.peers`."""
         return self._start([str(self.peers), "-m", f"benchmarks.peers.{program}", *map(str, arguments)])
 
-    def command(self, *argv: object, **variables: str) -> Child:
-        """Start a program that does not talk to us."""
-        return self._start([*map(str, argv)], self._environment(**variables), listens=False)
+    def command(self, *argv: object, look: str = "", **variables: str) -> Child:
+        """Start a program that does not talk to us; `look` as with `ours`."""
+        return self._start([*map(str, argv)], self._environment(**variables), look, listens=False)
 
-    def python(self, *argv: str) -> tuple[float, str]:
-        """Run a short program in our environment; return the seconds that it took, and what it printed."""
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, *argv],
-            env=self._environment(),
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        return time.monotonic() - start, done.stdout
+    def python(self, *argv: str, python: str = "") -> tuple[float, float]:
+        """Run a short program, in our environment or that of an interpreter; return the seconds and CPU seconds it took."""
+        argv = (python or sys.executable, *argv)
+        env = self._environment()
+        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(argv, env=env, cwd=self._home, capture_output=True, check=True, timeout=60)
+        took, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def nats(self) -> str:
         """Return the URL of a NATS server, started when first asked for."""

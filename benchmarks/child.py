@@ -66,10 +66,10 @@ class Child:
                 continue
             out: IO[bytes] | None = self._process.stdout
             if out is None or not select.select([out], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise RuntimeError(f"{self._who()} did not say {tag} within {seconds:g} s{self._last_words()}")
+                raise RuntimeError(f"{self._who()} did not say {tag} within {seconds:g} s{self.last_words}")
             got = os.read(out.fileno(), 1 << 20)
             if not got:
-                raise RuntimeError(f"{self._who()} ended before it said {tag}{self._last_words()}")
+                raise RuntimeError(f"{self._who()} ended before it said {tag}{self.last_words}")
             self._unread += got
 
     def go(self) -> None:
@@ -112,6 +112,15 @@ class Child:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def stop(self) -> None:
+        """End it by SIGTERM, as an operator does.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end.
+        """
+        self._process.terminate()
+        self._process.wait(30)
+
     def kill(self) -> None:
         """End it at once."""
         if self._process.poll() is None:
@@ -125,6 +134,8 @@ class Child:
     def _who(self) -> str:
         return " ".join(self.argv[1:4])
 
-    def _last_words(self) -> str:
+    @property
+    def last_words(self) -> str:
+        """What it wrote on its standard error, if anything."""
         text = self._errors.read_text(errors="replace").strip() if self._errors.exists() else ""
         return f":\n{text[-2000:]}" if text else ""

@@ -12,15 +12,16 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # so that `benchmarks` is a package, however this was started
+if not __package__:  # started as a file: then it is `benchmarks` that lies on the path, and not what it lies in
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import environment, tables  # noqa: E402
-from benchmarks.bench import Bench, Job  # noqa: E402
-from benchmarks.jobs import calls, queued  # noqa: E402
-from benchmarks.profiles import KINDS  # noqa: E402
-from benchmarks.quiet import Guard  # noqa: E402
+from benchmarks import environment, tables
+from benchmarks.bench import Bench, Job
+from benchmarks.jobs import backlog, calls, gateway, queued, starting
+from benchmarks.profiles import KINDS
+from benchmarks.quiet import Guard
 
-JOBS: dict[str, Job] = {job.name: job for job in (queued.JOB, calls.JOB)}
+JOBS: dict[str, Job] = {job.name: job for job in (queued.JOB, calls.JOB, gateway.JOB, backlog.JOB, starting.JOB)}
 
 
 def main() -> None:
