@@ -241,7 +241,7 @@ def _merged(route: Route, body: bytes, fields: Mapping[str, str]) -> bytes:
         data = _object(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(error) from None
     _check_names(body)
     for name, text in fields.items():
@@ -259,7 +259,7 @@ def _check(route: Route, body: bytes) -> None:
         data = route.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(error) from None
     except RecursionError:  # brackets that do not close: nothing else is that deep and got here
         raise BodyTooDeepError("the JSON of the body is nested too deep, and does not end") from None
@@ -300,7 +300,9 @@ def _invalid(text: str) -> InvalidDataError:
     return InvalidDataError(text)
 
 
-def _malformed(error: msgspec.DecodeError) -> MalformedBodyError:
+def _malformed(error: msgspec.DecodeError | UnicodeDecodeError) -> MalformedBodyError:
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedBodyError("the body is not JSON: a text in it is not in UTF-8")
     text = str(error).removeprefix("JSON is malformed: ")
     return MalformedBodyError(f"the body is not JSON: {text[:1].lower()}{text[1:]}")
 
