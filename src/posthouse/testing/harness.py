@@ -11,18 +11,13 @@ version, and says so.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 from contextlib import AsyncExitStack
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from posthouse.clock import seconds
 from posthouse.declare.operation import Event, Operation
-from posthouse.declare.service import Service
-from posthouse.declare.target import Handler
 from posthouse.errors import NotBuiltError, OutcomeUnknownError, Reject, UsageError, told
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
@@ -31,7 +26,8 @@ from posthouse.runtime.outbound import refused
 from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import load
 from posthouse.testing.clock import ManualClock
-from posthouse.testing.watched import Record, WatchedHost, counted
+from posthouse.testing.stubs import Stubs
+from posthouse.testing.watched import Record, WatchedHost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -43,7 +39,7 @@ if TYPE_CHECKING:
 
     from posthouse.clock import Duration, Seconds
     from posthouse.declare.operation import Priority
-    from posthouse.declare.target import Target
+    from posthouse.declare.service import Service
     from posthouse.gateway import Gateway
     from posthouse.runtime.seams import Seams
 
@@ -110,10 +106,9 @@ class Harness(Client):
         self._clock = ManualClock()
         self._seams: Seams = seeded_seams(seed, clock=self._clock)
         self._record = Record()
-        self._answers: dict[str, Any] = {}
-        self._stubs: dict[str, Service] = {}
+        self._stubs = Stubs(self._record)
         self._topics = {heard.name: heard.event.name for each in services for heard in each.subscriptions.values()}
-        self._services = [self._watched(service) for service in services]
+        self._services = [self._stubs.watched(service) for service in services]
         self._hosts: list[WatchedHost] = []
         self._starting: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
@@ -236,12 +231,12 @@ class Harness(Client):
             UsageError: its service is tested, and has no such handler.
         """
         name = service_of(op.name)
-        here = [handler.name for each in self._services for handler in each.operations.values()]
-        if op.name not in here and any(name == service.name for service in self._services):
+        here = any(op.name == handler.name for each in self._services for handler in each.operations.values())
+        if not here and any(name == service.name for service in self._services):
             raise UsageError(f"service {name!r} is here, and has no handler {op.name!r} that could be stubbed")
-        if op.name not in here and op.name not in self._answers:
+        if not here and not self._stubs.knows(op):
             self._starting.append(self._seams.spawn(self._serve_stub(op), f"test stubs {op.name}"))
-        self._answers[op.name] = answer
+        self._stubs.answer(op, answer)
 
     def fault(self, where: Operation[Any, Any] | Event[Any], what: Fault, /, *, times: int = 1) -> None:
         """Let something go wrong the next so many times; not in this version."""
@@ -308,49 +303,8 @@ class Harness(Client):
         self._hosts.append(host)
         return host
 
-    def _watched(self, service: Service) -> Service:
-        """Return a service that does the same, counts its runs, and asks for a stub before each."""
-        twin = copy.copy(service)
-        twin.operations = {short: self._watch(handler) for short, handler in service.operations.items()}
-        twin.subscriptions = {short: self._watch(heard) for short, heard in service.subscriptions.items()}
-        return twin
-
-    def _watch(self, target: _T) -> _T:
-        was = cast("Target", target)
-
-        def run(*arguments: Any) -> Any:
-            if was.name in self._answers:
-                return self._answer(was.name, arguments[0], is_async=was.is_async)
-            return was.function(*arguments)
-
-        function = counted(run, was.name, self._record, is_async=was.is_async)
-        return cast("_T", msgspec.structs.replace(was, function=function))
-
-    def _answer(self, name: str, data: Any, *, is_async: bool) -> Any:
-        answer = self._answers[name]
-
-        async def later() -> Any:
-            return self._answer(name, data, is_async=False)
-
-        if is_async:
-            return later()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer(data) if callable(answer) else answer
-
     async def _serve_stub(self, op: Operation[Any, Any]) -> None:
-        """Serve all stubs of a service anew, this one among them: a contract is announced as a whole."""
-        name = service_of(op.name)
-        stub = Service(name)
-        stub.operations = dict(self._stubs[name].operations) if name in self._stubs else {}
-        self._stubs[name] = stub
-
-        async def answered(data: Any) -> Any:
-            return await self._answer(op.name, data, is_async=True)
-
-        function = counted(answered, op.name, self._record, is_async=True)
-        handler = Handler(name=op.name, function=function, is_async=True, context="none", operation=op)
-        stub.operations[op.name.partition(".")[2]] = handler
+        stub = self._stubs.service_with(op)
         host = await self._open_host()
         await host.serve(stub)
         await self._hosts[0].directory.refresh()

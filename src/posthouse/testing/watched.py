@@ -5,7 +5,7 @@ The harness reads its answers here. It sees frames, as an engine does, and nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from posthouse.contracts.transport import Rejected
 from posthouse.message.codec import decode
@@ -118,17 +118,3 @@ class _RecordingDirect:
     def send(self, peer: str, frame: bytes) -> None:
         self._record.add(decode(frame))
         self._inner.send(peer, frame)
-
-
-def counted(function: Callable[..., Any], name: str, record: Record, *, is_async: bool) -> Callable[..., Any]:
-    """Return a function that does the same, and whose runs are recorded."""
-
-    async def run(*arguments: Any) -> Any:
-        record.runs.append(name)
-        return await function(*arguments)
-
-    def run_in_thread(*arguments: Any) -> Any:
-        record.runs.append(name)
-        return function(*arguments)
-
-    return run if is_async else run_in_thread
