@@ -41,8 +41,10 @@ class Ran(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """The environment without settings of the one who runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+    """The environment without the settings of the one who runs the tests."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("POSTHOUSE_", "PYTHONUNBUFFERED"))
+    }
 
 
 def posthouse(*arguments: str, cwd: Path, stdin: str = "") -> Ran:

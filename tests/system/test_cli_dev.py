@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.cli_program import Program, Watched, post
+from tests.system.cli_program import Program, Watched, post, posthouse
 
 pytestmark = pytest.mark.system
 
@@ -75,6 +75,14 @@ def test_a_handler_without_annotations_is_shown_with_its_line(app: Path):
         error = json.loads(dev.errors[0])
         assert error["code"] == "declaration.invalid"
         assert "app.py:" in error["error"]
+
+
+@pytest.mark.parametrize("wrong", ["ap.py", ".", "app.py:", "nowhere/app.py"])
+def test_a_file_that_is_not_there_ends_it(app: Path, wrong: str):
+    ended = posthouse("dev", wrong, "--json", cwd=app.parent)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert json.loads(ended.err)["code"] == "app.unloadable"
 
 
 def test_a_program_that_dies_waits_for_a_change(app: Path):

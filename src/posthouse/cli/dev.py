@@ -35,8 +35,11 @@ def dev(options: Options, app: str, bind: str | None) -> int:
 
     APP is FILE.py, or package.module; FILE.py:NAME runs one service of it.
     """
+    from posthouse.runtime.app import file_of, place_and_name
+
     settings = options.settings(gateway={"bind": bind})  # what is wrong here is said before anything starts
-    watch = Watch(_folder(app), also=[found] if (found := _config(options)) else [])
+    file = file_of(place_and_name(app)[0])
+    watch = Watch(file.parent if file else Path.cwd(), also=[found] if (found := _config(options)) else [])
     arguments = [app, f"--gateway={settings.gateway.bind}", "--banner", f"--grace={GRACE}", *options.flags()]
     return asyncio.run(_develop(options, ["_serve", *arguments], watch))
 
@@ -79,11 +82,6 @@ async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
 def _tell_ready(options: Options, took: Seconds) -> None:
     if not options.json:  # there the child has said so
         output.say(f"ready in {took:.2f} s; a changed file starts it anew, Ctrl-C ends it")
-
-
-def _folder(app: str) -> Path:
-    place = app.partition(":")[0]
-    return Path(place).absolute().parent if place.endswith(".py") or "/" in place else Path.cwd()
 
 
 def _config(options: Options) -> Path | None:

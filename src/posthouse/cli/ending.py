@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Ending:
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for each in _SIGNALS:
-            loop.add_signal_handler(each, self._take)
+            loop.add_signal_handler(each, self._take, each)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,7 +52,9 @@ class Ending:
             working.result()
         return done
 
-    def _take(self) -> None:
+    def _take(self, which: signal.Signals) -> None:
+        if which is signal.SIGINT and sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has echoed ^C: what comes next begins a line
         if not self.asked.is_set():
             self.asked.set()
         elif self.hurry is not None:

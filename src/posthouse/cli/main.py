@@ -116,6 +116,9 @@ def perform(arguments: list[str]) -> int:
     try:
         status = cli.main(arguments, prog_name="posthouse", standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return exits.USAGE
     except click.ClickException as error:
         complain.of_usage(error, as_json=as_json)
         return exits.USAGE

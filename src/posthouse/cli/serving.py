@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 from posthouse.cli import exits, logs, notices
@@ -54,6 +55,8 @@ def serve(
         PosthouseError: it could not be started.
     """
     logs.set_up(as_json=options.json)
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(line_buffering=True)  # what a handler prints is read now, also in a pipe
     run_loop(_serve(options, settings, services, bind=bind, banner=banner, news=news))
     return exits.FINE
 

@@ -42,11 +42,9 @@ def load_app(target: str) -> list[Service]:
         DeclarationError: something that it declares cannot work. So with our other errors: IllegalNameError,
             NotBuiltError.
     """
-    place, colon, name = target.partition(":")
-    if not place or (colon and not name):
-        raise ApplicationError(f"{target!r} names no program", hint=_HOW)
+    place, name = place_and_name(target)
     module = load_module(place)
-    if colon:
+    if name:
         return [_named(module, name, place)]
     found = services_in(module)
     if not found:
@@ -79,10 +77,9 @@ def load_module(place: str) -> ModuleType:
         ApplicationError: it cannot be found, or not be imported.
     """
     importlib.invalidate_caches()
-    if not (place.endswith(".py") or "/" in place):
+    file = file_of(place)
+    if file is None:
         return _imported(place, Path.cwd())
-    file = Path(place).absolute()
-    _check_file(file, place)
     root = file.parent
     parts = [file.stem]
     while (root / "__init__.py").is_file():  # within a package its modules import each other by the package's name
@@ -108,12 +105,33 @@ def services_in(module: ModuleType) -> list[Service]:
     return list(found.values())
 
 
-def _check_file(file: Path, place: str) -> None:
+def place_and_name(target: str) -> tuple[str, str]:
+    """Return the file or module that a target names, and the service in it; empty for all of them.
+
+    Raises:
+        ApplicationError: it names no program.
+    """
+    place, colon, name = target.partition(":")
+    if not place or (colon and not name):
+        raise ApplicationError(f"{target!r} names no program", hint=_HOW)
+    return place, name
+
+
+def file_of(place: str) -> Path | None:
+    """Return the program's file; None when a module is named, which is found when it is imported.
+
+    Raises:
+        ApplicationError: there is no such file.
+    """
+    if not (place.endswith(".py") or "/" in place or place.startswith(".")):
+        return None
+    file = Path(place).absolute()
     if file.is_dir():
         raise ApplicationError(f"{place} is a directory", hint="Name the file in it that declares the services.")
     if not file.is_file():
         meant = nearest(file.name, [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else [])
         raise ApplicationError(f"there is no file {place}{meant}", hint="Is the path right, seen from here?")
+    return file
 
 
 def _imported(name: str, root: Path, file: Path | None = None) -> ModuleType:
