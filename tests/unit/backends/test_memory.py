@@ -167,9 +167,10 @@ async def test_time_passes_with_the_loop_where_the_clock_tells_nobody(pace: floa
     await transport.send(to(HELLO, b"1"))
     await transport.receive(HELLO, credit=1)
 
-    [again] = await transport.receive(HELLO, credit=1, wait=PATIENCE)
-    await transport.settle([(again, Released(after=0.02))])
-    [delayed] = await transport.receive(HELLO, credit=1, wait=PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        [again] = await transport.receive(HELLO, credit=1, wait=10 * PATIENCE)
+        await transport.settle([(again, Released(after=0.02))])
+        [delayed] = await transport.receive(HELLO, credit=1, wait=10 * PATIENCE)
     await transport.close()
 
     assert (again.attempt, delayed.attempt) == (2, 3)

@@ -106,9 +106,10 @@ class OnOneEngine:
     async def take(self, transport: Transport, queue: str, count: int, *, credit: int = 100) -> list[Delivery]:
         """Receive until there are `count` deliveries, as a receiver does who has the time."""
         taken: list[Delivery] = []
+        for_long = 10 * self.patience  # longer than the test waits: who is not woken is not to find it when he gives up
         async with asyncio.timeout(self.patience):
             while len(taken) < count:
-                taken += await transport.receive(queue, credit=min(credit, count - len(taken)), wait=self.patience)
+                taken += await transport.receive(queue, credit=min(credit, count - len(taken)), wait=for_long)
         return taken
 
 
