@@ -43,7 +43,7 @@ class Claim(Operation):
     Args:
         queue: what to take from.
         credit: how many at most.
-        waits: whether to be rung when there is none.
+        until: how long to wait when there is none; None for not at all.
         peer: this process.
         clock: tells when leases end.
         future: is given the deliveries.
@@ -66,6 +66,7 @@ class Claim(Operation):
         "future",
         "number",
         "queue",
+        "until",
         "waits",
     )
 
@@ -74,7 +75,7 @@ class Claim(Operation):
         queue: str,
         credit: int,
         *,
-        waits: bool,
+        until: Instant | None,
         peer: str,
         clock: Clock,
         future: asyncio.Future[list[Delivery]],
@@ -82,7 +83,8 @@ class Claim(Operation):
     ) -> None:
         self.queue = queue
         self.credit = credit
-        self.waits = waits
+        self.waits = until is not None
+        self.until = until or 0.0
         self.future = future
         self.number = 0
         self.due: Instant | None = None

@@ -146,7 +146,7 @@ class Commits:
         settled: called at the end of each turn that had a transaction.
 
     Attributes:
-        finishing: the ends of a group's operations are being told; `settled` follows.
+        running: a group runs in the thread, or its ends are being told; `settled` follows.
     """
 
     __slots__ = (
@@ -162,6 +162,7 @@ class Commits:
         "_turnstile",
         "_under_way",
         "_wal",
+        "running",
     )
 
     def __init__(
@@ -184,7 +185,7 @@ class Commits:
         self._loop = asyncio.get_running_loop()
         self._operations: deque[Operation] = deque()
         self._under_way = False
-        self.finishing = False
+        self.running = False
         self._since: float | None = None  # when we found the turnstile taken first
         self._idle: asyncio.Future[None] | None = None
 
@@ -204,6 +205,7 @@ class Commits:
     def _turn(self) -> None:
         if self._thread is not None:
             group = self._take()
+            self.running = True
             self._loop.run_in_executor(self._thread, self._in_thread, group)
             return
         if all(operation.reads for operation in self._operations):
@@ -256,7 +258,7 @@ class Commits:
         self._loop.call_soon_threadsafe(self._finish, group, outcomes)
 
     def _finish(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
-        self.finishing = True
+        self.running = True
         for operation, error in zip(group, outcomes, strict=True):
             try:
                 operation.done(error)
@@ -264,7 +266,7 @@ class Commits:
                 self._loop.call_exception_handler(
                     {"message": "telling the end of an operation failed", "exception": failure}
                 )
-        self.finishing = False
+        self.running = False
         self._settled()
         if self._operations:
             self._loop.call_soon(self._turn)

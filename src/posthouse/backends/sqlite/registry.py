@@ -58,17 +58,21 @@ class SqliteRegistry:
         self._watchers: list[Callable[[], None]] = []
         self._ours: set[str] = set()  # instances that we entered
         self._generation = -1  # that the watchers were told of
-        self._opened = False
+        self._is_open = False
 
     async def open(self) -> None:
         """Open the file."""
+        if self._is_open:
+            return
         await self._database.open()
         self._generation = await self._database.call(_generation, reads=True)
-        self._opened = True
+        self._is_open = True
 
     async def close(self) -> None:
         """Take our instances out, and close."""
-        self._opened = False
+        if not self._is_open:
+            return
+        self._is_open = False
         try:
             if self._ours:
                 await self.leave(list(self._ours))
@@ -158,14 +162,14 @@ class SqliteRegistry:
 
     def _poll(self) -> None:
         """Look whether a ring was missed, and take out instances whose lease has run out."""
-        if self._opened:
+        if self._is_open:
             now = self._clock.now()
             self._database.call(lambda sql: (_generation(sql), _expired(sql, now)), reads=True).add_done_callback(
                 self._polled
             )
 
     def _polled(self, polled: asyncio.Future[tuple[int, list[str]]]) -> None:
-        if polled.cancelled() or polled.exception() is not None or not self._opened:
+        if polled.cancelled() or polled.exception() is not None or not self._is_open:
             return  # the next poll will tell
         generation, expired = polled.result()
         if expired:

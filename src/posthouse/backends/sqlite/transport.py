@@ -23,7 +23,7 @@ from posthouse.contracts.transport import Features, Released
 from posthouse.errors import QueueFullError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from posthouse.backends.sqlite.database import Database
     from posthouse.backends.sqlite.holds import Hold, Tag
@@ -52,13 +52,14 @@ class _Held:
         future: what its caller waits for.
     """
 
-    __slots__ = ("deadline", "future", "lack", "messages", "timer")
+    __slots__ = ("deadline", "ends", "future", "lack", "messages", "timer")
 
     def __init__(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
         self.messages = messages
         self.future = future
         self.lack = Lack("", 0, "messages")
-        self.deadline: Instant = 0.0
+        self.deadline: Instant = 0.0  # when it is held back no longer, by the clock, should that be set by hand,
+        self.ends = 0.0  # and by the loop's time; whichever comes first
         self.timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
@@ -95,6 +96,8 @@ class SqliteTransport:
         self._peer = peer
         self._clock = clock
         self._overflow_wait = overflow_wait
+        self._is_open = False
+        self._unwatch: Callable[[], None] | None = None  # ends what a clock that is set by hand tells us
         self._loop: asyncio.AbstractEventLoop
         self._owner: object = object()  # of the holds; a new one each time we open
         self._sending: SendBatch | None = None
@@ -112,32 +115,45 @@ class SqliteTransport:
 
     async def open(self) -> None:
         """Open the file and be reachable."""
+        if self._is_open:
+            return
         self._loop = asyncio.get_running_loop()
         await self._database.open()
+        wake: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._clock, "wake", None)
+        self._unwatch = wake(self._clock_was_set) if wake is not None else None
         try:
             await self.direct.open(self._database.sockets)
         except BaseException:
             await self._database.close()
             raise
+        self._is_open = True
 
     async def close(self) -> None:
         """Give back every lease as untouched, and close."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._unwatch is not None:
+            self._unwatch()
         await self.direct.close()
-        closed = UnavailableError("the transport is closed")
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
         for claims in self._parked.values():
             for claim in claims:
                 if not claim.future.done():
-                    claim.future.set_exception(closed)
+                    claim.future.set_exception(_closed())
         self._parked.clear()
         for sends in self._held.values():
             for send in sends:
-                send.fail(closed)
+                send.fail(_closed())
         self._held.clear()
         await self._database.close()
         self._owner = object()
+
+    def _must_be_open(self) -> None:
+        if not self._is_open:
+            raise UnavailableError(f"the transport at {self._database.directory} is not open")
 
     async def declare(self, *queues_: QueueSpec) -> None:
         """Make these queues, or bring their limits up to date."""
@@ -159,6 +175,7 @@ class SqliteTransport:
 
     def send(self, messages: Sequence[Outgoing]) -> Awaitable[None]:
         """Store these, all or none; they are on the disk when the awaitable is done."""
+        self._must_be_open()
         future: asyncio.Future[None] = self._loop.create_future()
         if not messages:
             future.set_result(None)
@@ -203,9 +220,13 @@ class SqliteTransport:
     def _hold(self, send: _Held, lack: Lack) -> None:
         """Keep a send until there is room, behind those that wait for the same room."""
         send.lack = lack
-        send.deadline = send.deadline or self._clock.now() + self._overflow_wait
-        delay = max(0.0, send.deadline - self._clock.now())
-        send.timer = self._loop.call_later(delay, self._give_up, send)
+        if not self._is_open:
+            send.fail(_closed())
+            return
+        if not send.ends:
+            send.deadline = self._clock.now() + self._overflow_wait
+            send.ends = self._loop.time() + self._overflow_wait
+        send.timer = self._loop.call_at(send.ends, self._give_up, send)
         self._held.setdefault(lack.queue, deque()).append(send)
 
     def _give_up(self, send: _Held) -> None:
@@ -226,9 +247,16 @@ class SqliteTransport:
 
     async def receive(self, queue: str, *, credit: int, wait: Seconds = 0.0) -> list[Delivery]:
         """Take up to `credit` messages, oldest first; wait for the first one up to `wait`."""
+        self._must_be_open()
         future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         claim = Claim(
-            queue, credit, waits=wait > 0, peer=self._peer, clock=self._clock, future=future, ended=self._claimed
+            queue,
+            credit,
+            until=self._clock.now() + wait if wait > 0 else None,
+            peer=self._peer,
+            clock=self._clock,
+            future=future,
+            ended=self._claimed,
         )
         self._database.submit(claim)
         timer = self._loop.call_later(wait, self._stop_waiting, claim) if wait > 0 else None
@@ -248,6 +276,10 @@ class SqliteTransport:
         if error is not None:
             if not claim.future.done():
                 claim.future.set_exception(error)
+            return
+        if not self._is_open:  # what it took goes back with all else
+            if not claim.future.done():
+                claim.future.set_exception(_closed())
             return
         deliveries = claim.deliveries(self._owner)
         if claim.future.done():
@@ -308,6 +340,15 @@ class SqliteTransport:
         for queue in list(self._held):
             self._try_again(queue)
 
+    def _clock_was_set(self) -> None:
+        """Look what is due now: timers run by the loop's time, which did not move."""
+        now = self._clock.now()
+        for send in [send for held in self._held.values() for send in held if send.deadline <= now]:
+            self._give_up(send)
+        for claim in [claim for claims in self._parked.values() for claim in claims if claim.until <= now]:
+            self._stop_waiting(claim)
+        self._poll()
+
     def _poll(self) -> None:
         """Look for what no bell has told us: the net below the doorbells."""
         self._try_again_all()
@@ -334,6 +375,7 @@ class SqliteTransport:
 
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> Awaitable[list[Delivery]]:
         """Say what became of deliveries; return those that were lost."""
+        self._must_be_open()
         future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         if not outcomes:
             future.set_result([])
@@ -420,6 +462,10 @@ class SqliteTransport:
 
 def _overdue(sql: Sql, numbers: list[int], now: Instant) -> list[int]:
     return [number for number in numbers if sql.execute(OVERDUE, {"queue": number, "now": now}).fetchall()]
+
+
+def _closed() -> UnavailableError:
+    return UnavailableError("the transport was closed")
 
 
 def _heed(done: asyncio.Future[None]) -> None:
