@@ -1,7 +1,7 @@
-"""What all users of one location name share: queues, bindings, dead letters, who is where.
+"""What all users of one location name share, and for how long.
 
-A broker belongs to one event loop, and goes by the clock of whoever opens it first. It holds state
-and keeps the list of its users; the rules stand in queue.py, intake.py and directory.py.
+A broker belongs to one event loop, and goes by the clock of whoever opens it first. It keeps the list
+of its users, the dead letters, and who listens; the rules stand in queue.py, intake.py and directory.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from posthouse.backends.memory.alarm import Alarms
 from posthouse.backends.memory.directory import Directory
 from posthouse.backends.memory.intake import admit, room_for, send_away
 from posthouse.backends.memory.queue import Queue
+from posthouse.backends.memory.stock import Stock
 from posthouse.contracts.transport import DeadLetter, QueueInfo
 from posthouse.errors import QueueUnknownError, UsageError
 
@@ -35,14 +36,11 @@ class Broker:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.numbers = 0
-        self.queues: dict[str, Queue] = {}
-        self.bindings: dict[str, dict[str, None]] = {}
         self.dead: dict[int, DeadLetter] = {}
         self.listeners: dict[str, Callable[[str, list[bytes]], None]] = {}
-        self.directory = Directory(self)
         self._users: dict[object, str] = {}
-        self._alarms: Alarms | None = None
+        self._stock: Stock | None = None
+        self._directory: Directory | None = None
 
     # --- users ---------------------------------------------------------------------------------------
 
@@ -53,12 +51,13 @@ class Broker:
             UsageError: the broker is used in another event loop, or has a user of this peer name.
         """
         loop = asyncio.get_running_loop()
-        if self._alarms is not None and self._alarms.loop.is_closed():
+        if self._stock is not None and self._stock.loop.is_closed():
             self._users.clear()  # they ended with their loop, and never closed
             self._forget_all()
-        if self._alarms is None:
-            self._alarms = Alarms(loop, clock)
-        elif self._alarms.loop is not loop:
+        if self._stock is None:
+            alarms = Alarms(loop, clock)
+            self._stock, self._directory = Stock(alarms), Directory(alarms)
+        elif self._stock.loop is not loop:
             raise UsageError(f"'memory:{self.name}' is open in another event loop; each loop needs a name of its own")
         if peer and peer in self._users.values():
             raise UsageError(f"'memory:{self.name}' is already open as peer {peer!r}")
@@ -71,88 +70,57 @@ class Broker:
             self._forget_all()
 
     @property
-    def alarms(self) -> Alarms:
-        """Its timers; there while anybody has it open."""
-        if self._alarms is None:
+    def stock(self) -> Stock:
+        """What it holds; there while anybody has it open."""
+        if self._stock is None:
             raise UsageError(f"'memory:{self.name}' is not open")
-        return self._alarms
+        return self._stock
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that it lives in."""
-        return self.alarms.loop
-
-    @property
-    def clock(self) -> Clock:
-        """The clock that counts here."""
-        return self.alarms.clock
-
-    def next_numbers(self, count: int) -> int:
-        """Return the first of so many numbers that nobody else is given."""
-        first = self.numbers + 1
-        self.numbers += count
-        return first
+    def directory(self) -> Directory:
+        """What it knows of services; there while anybody has it open."""
+        if self._directory is None:
+            raise UsageError(f"'memory:{self.name}' is not open")
+        return self._directory
 
     def _forget_all(self) -> None:
-        if self._alarms is not None:
-            self._alarms.close()
-        self.queues.clear()
-        self.bindings.clear()
+        if self._stock is not None:
+            self._stock.alarms.close()
         self.dead.clear()
         self.listeners.clear()
-        self.directory = Directory(self)
-        self._alarms = None
+        self._stock = None
+        self._directory = None
 
     # --- queues --------------------------------------------------------------------------------------
 
-    def queue(self, name: str) -> Queue:
-        """Return a queue.
-
-        Raises:
-            QueueUnknownError: nobody declared it.
-        """
-        try:
-            return self.queues[name]
-        except KeyError:
-            raise QueueUnknownError(f"nobody declared the queue {name!r}") from None
-
     def declare(self, spec: QueueSpec, *, by: str) -> None:
         """Make a queue, or bring its limits up to date."""
-        queue = self.queues.get(spec.name)
+        stock = self.stock
+        queue = stock.queues.get(spec.name)
         if queue is None:
-            self.queues[spec.name] = Queue(spec, self.alarms, by)
+            stock.queues[spec.name] = Queue(spec, stock.alarms, by)
         else:
             queue.spec = spec
             queue.declared_by = by
-            admit(self, queue)
+            admit(stock, queue)
 
     def delete(self, name: str) -> None:
         """Remove a queue with all that it holds, and its bindings."""
-        queue = self.queues.pop(name, None)
+        stock = self.stock
+        queue = stock.queues.pop(name, None)
         if queue is None:
             return
-        for topic in [topic for topic, bound in self.bindings.items() if name in bound]:
-            self.unbind(topic, name)
+        for topic in [topic for topic, bound in stock.bindings.items() if name in bound]:
+            stock.unbind(topic, name)
         gone = QueueUnknownError(f"the queue {name!r} was deleted")
         queue.close(gone)
         send_away(queue, lambda _: True, gone)
 
-    def bind(self, topic: str, queue: str) -> None:
-        """Let a queue have what is sent to a topic."""
-        self.queue(queue)
-        self.bindings.setdefault(topic, {})[queue] = None
-
-    def unbind(self, topic: str, queue: str) -> None:
-        """Let it have that no longer."""
-        bound = self.bindings.get(topic, {})
-        bound.pop(queue, None)
-        if not bound:
-            self.bindings.pop(topic, None)
-
     def infos(self, *, lease: Seconds) -> list[QueueInfo]:
         """Return what every queue holds, by name."""
         dead = Counter(letter.queue for letter in self.dead.values())
-        return [self.queues[name].info(dead=dead[name], lease=lease) for name in sorted(self.queues)]
+        queues = self.stock.queues
+        return [queues[name].info(dead=dead[name], lease=lease) for name in sorted(queues)]
 
     # --- dead letters --------------------------------------------------------------------------------
 
@@ -161,14 +129,14 @@ class Broker:
         stored = queue.held_by(tag)
         if stored is None:
             return
-        number = self.next_numbers(1)
+        number = self.stock.next_numbers(1)
         self.dead[number] = DeadLetter(
             id=str(number),
             queue=queue.spec.name,
             frame=stored.frame,
             outcome=outcome,
             attempts=stored.attempts,
-            at=self.clock.now(),
+            at=self.stock.clock.now(),
         )
         queue.finish(tag)
 
@@ -187,21 +155,22 @@ class Broker:
             QueueUnknownError: a queue is gone.
             QueueFullError: a queue has no room.
         """
+        stock = self.stock
         found = self._found(ids)
         plan: dict[str, list[bytes]] = {}
         for number in found:
             letter = self.dead[number]
             plan.setdefault(letter.queue, []).append(letter.frame)
         for name, frames in plan.items():
-            obstacle = room_for(self.queue(name), frames)
+            obstacle = room_for(stock.queue(name), frames)
             if obstacle is not None:
                 raise obstacle.error()
-        now = self.clock.now()
+        now = stock.clock.now()
         for number in found:
             letter = self.dead.pop(number)
-            self.queues[letter.queue].put(self.next_numbers(1), letter.frame, now)
+            stock.queues[letter.queue].put(stock.next_numbers(1), letter.frame, now)
         for name in plan:
-            self.queues[name].wake()
+            stock.queues[name].wake()
         return [str(number) for number in found]
 
     def drop(self, ids: Sequence[str]) -> list[str]:

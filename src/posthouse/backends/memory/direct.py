@@ -52,7 +52,7 @@ class MemoryDirect:
         if not self._is_open:
             raise UsageError("the transport is not open")
         self._outgoing[peer] = [frame]
-        self._broker.loop.call_soon(self._hand_over, peer)
+        self._broker.stock.loop.call_soon(self._hand_over, peer)
 
     def open(self) -> None:
         """Be there for others."""
@@ -70,5 +70,5 @@ class MemoryDirect:
         receive = self._broker.listeners.get(peer)
         if receive is not None:
             receive(self.peer, frames)
-        elif self._lost is not None:
+        elif self._lost is not None and self._is_open:
             self._lost(peer, frames)

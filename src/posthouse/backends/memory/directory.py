@@ -16,7 +16,7 @@ from posthouse.message.names import service_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from posthouse.backends.memory.broker import Broker
+    from posthouse.backends.memory.alarm import Alarms
     from posthouse.clock import Instant, Seconds
     from posthouse.contracts.registry import Contract, Instance, SubscriptionRecord
 
@@ -25,16 +25,20 @@ LEASE: Final[Seconds] = 3 * HEARTBEAT
 
 
 class Directory:
-    """The registry's state."""
+    """The registry's state.
 
-    def __init__(self, broker: Broker) -> None:
+    Args:
+        alarms: the loop and the clock that it goes by.
+    """
+
+    def __init__(self, alarms: Alarms) -> None:
         self.contracts: dict[str, Contract] = {}
         self.subscriptions: dict[str, SubscriptionRecord] = {}
-        self._broker = broker
+        self._alarms = alarms
         self._instances: dict[str, Instance] = {}
         self._watchers: dict[object, list[Callable[[], None]]] = {}
         self._ringing = False
-        self._alarm: Alarm | None = None
+        self._alarm = Alarm(alarms, self._look)
 
     # --- watching ------------------------------------------------------------------------------------
 
@@ -49,7 +53,7 @@ class Directory:
     def _changed(self) -> None:
         if not self._ringing:
             self._ringing = True
-            self._broker.loop.call_soon(self._ring)
+            self._alarms.loop.call_soon(self._ring)
 
     def _ring(self) -> None:
         self._ringing = False
@@ -67,7 +71,7 @@ class Directory:
         if same and subscriptions == self.subscriptions:
             return
         if not same:
-            now = self._broker.clock.now()
+            now = self._alarms.clock.now()
             self.contracts[contract.service] = msgspec.structs.replace(contract, announced=now)
         self.subscriptions = subscriptions
         self._changed()
@@ -100,7 +104,7 @@ class Directory:
 
     def register(self, instances: Iterable[Instance]) -> None:
         """Enter instances, or renew their leases."""
-        now = self._broker.clock.now()
+        now = self._alarms.clock.now()
         self._expire(now)
         for instance in instances:
             known = self._instances.get(instance.id)
@@ -117,18 +121,16 @@ class Directory:
 
     def instances(self) -> list[Instance]:
         """Return the instances whose lease is good, oldest first."""
-        self._expire(self._broker.clock.now())
+        self._expire(self._alarms.clock.now())
         return sorted(self._instances.values(), key=lambda instance: (instance.started, instance.id))
 
     def _expire(self, now: Instant) -> None:
         self.leave([instance.id for instance in self._instances.values() if instance.seen + LEASE <= now])
 
     def _await_expiry(self) -> None:
-        if self._alarm is None:
-            self._alarm = Alarm(self._broker.alarms, self._look)
         if self._instances:
             self._alarm.set(min(instance.seen for instance in self._instances.values()) + LEASE)
 
     def _look(self) -> None:
-        self._expire(self._broker.clock.now())
+        self._expire(self._alarms.clock.now())
         self._await_expiry()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
-    from posthouse.backends.memory.broker import Broker
     from posthouse.backends.memory.queue import Queue
+    from posthouse.backends.memory.stock import Stock
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Outgoing
 
@@ -58,12 +58,12 @@ class Held:
 
     __slots__ = ("alarm", "messages", "obstacle", "sender", "stored")
 
-    def __init__(self, broker: Broker, messages: list[Outgoing], obstacle: Obstacle, sender: str) -> None:
+    def __init__(self, stock: Stock, messages: list[Outgoing], obstacle: Obstacle, sender: str) -> None:
         self.messages = messages
         self.obstacle = obstacle
         self.sender = sender
-        self.stored: asyncio.Future[None] = broker.loop.create_future()
-        self.alarm = Alarm(broker.alarms, lambda: give_up(broker, self), patient=True)
+        self.stored: asyncio.Future[None] = stock.loop.create_future()
+        self.alarm = Alarm(stock.alarms, lambda: give_up(stock, self), patient=True)
 
     def end(self, error: Exception | None) -> None:
         """Tell the sender, if it still waits."""
@@ -76,37 +76,37 @@ class Held:
             self.stored.set_exception(error)
 
 
-def take_in(broker: Broker, messages: Sequence[Outgoing], *, sender: str, overflow_wait: Seconds) -> Awaitable[None]:
+def take_in(stock: Stock, messages: Sequence[Outgoing], *, sender: str, overflow_wait: Seconds) -> Awaitable[None]:
     """Store these messages, or refuse them, or hold them back."""
     try:
-        plan = _plan(broker, messages)
+        plan = _plan(stock, messages)
     except QueueUnknownError as error:
-        return _failed(broker.loop, error)
-    obstacle = _obstacle(broker, plan, behind_others=True)
+        return _failed(stock.loop, error)
+    obstacle = _obstacle(stock, plan, behind_others=True)
     if obstacle is None:
-        _store(broker, plan)
+        _store(stock, plan)
         return STORED
     if not obstacle.passing:
-        return _failed(broker.loop, obstacle.error())
-    held = Held(broker, list(messages), obstacle, sender)
+        return _failed(stock.loop, obstacle.error())
+    held = Held(stock, list(messages), obstacle, sender)
     obstacle.queue.held.append(held)
-    held.alarm.set(broker.clock.now() + overflow_wait)
+    held.alarm.set(stock.clock.now() + overflow_wait)
     return held.stored
 
 
-def admit(broker: Broker, queue: Queue) -> None:
+def admit(stock: Stock, queue: Queue) -> None:
     """Store what was held back at this queue, as far as there is room now; in order."""
     while queue.held:
         held: Held = queue.held[0]
         error: Exception | None = None
         try:
-            plan = _plan(broker, held.messages)
+            plan = _plan(stock, held.messages)
         except QueueUnknownError as unknown:
             error = unknown
         else:
-            obstacle = _obstacle(broker, plan, behind_others=False)
+            obstacle = _obstacle(stock, plan, behind_others=False)
             if obstacle is None:
-                _store(broker, plan)
+                _store(stock, plan)
             elif not obstacle.passing:
                 error = obstacle.error()
             else:
@@ -120,12 +120,12 @@ def admit(broker: Broker, queue: Queue) -> None:
         held.end(error)
 
 
-def give_up(broker: Broker, held: Held) -> None:
+def give_up(stock: Stock, held: Held) -> None:
     """Refuse a send that was held back for as long as may be."""
     queue = held.obstacle.queue
     queue.held.remove(held)
     held.end(held.obstacle.error())
-    admit(broker, queue)  # a smaller one behind it may fit
+    admit(stock, queue)  # a smaller one behind it may fit
 
 
 def send_away(queue: Queue, which: Callable[[Held], bool], error: Exception) -> None:
@@ -150,22 +150,22 @@ def room_for(queue: Queue, frames: Sequence[bytes]) -> Obstacle | None:
     return None
 
 
-def _plan(broker: Broker, messages: Sequence[Outgoing]) -> Plan:
+def _plan(stock: Stock, messages: Sequence[Outgoing]) -> Plan:
     plan: Plan = {}
     for message in messages:
         if message.topic:
-            for name in broker.bindings.get(message.address, ()):
+            for name in stock.bindings.get(message.address, ()):
                 plan.setdefault(name, []).append(message.frame)
-        elif message.address in broker.queues:
+        elif message.address in stock.queues:
             plan.setdefault(message.address, []).append(message.frame)
         else:
             raise QueueUnknownError(f"nobody declared the queue {message.address!r}")
     return plan
 
 
-def _obstacle(broker: Broker, plan: Plan, *, behind_others: bool) -> Obstacle | None:
+def _obstacle(stock: Stock, plan: Plan, *, behind_others: bool) -> Obstacle | None:
     for name, frames in plan.items():
-        queue = broker.queues[name]
+        queue = stock.queues[name]
         spec = queue.spec
         if spec.overflow == "drop-oldest":
             obstacle = _too_large(queue, frames)
@@ -193,16 +193,16 @@ def _too_large(queue: Queue, frames: Sequence[bytes]) -> Obstacle | None:
     return None
 
 
-def _store(broker: Broker, plan: Plan) -> None:
-    now = broker.clock.now()
+def _store(stock: Stock, plan: Plan) -> None:
+    now = stock.clock.now()
     for name, frames in plan.items():
-        queue = broker.queues[name]
+        queue = stock.queues[name]
         dropping = queue.spec.overflow == "drop-oldest"
         for frame in frames:
             while dropping and room_for(queue, (frame,)) is not None and queue.drop_oldest():
                 pass
-            broker.numbers += 1
-            queue.put(broker.numbers, frame, now)
+            stock.numbers += 1
+            queue.put(stock.numbers, frame, now)
         queue.wake()
 
 

@@ -92,7 +92,7 @@ class MemoryTransport:
         self._is_open = False
         self._direct.close()
         broker = self._broker
-        for queue in list(broker.queues.values()):
+        for queue in list(broker.stock.queues.values()):
             if queue.spec.ephemeral and queue.declared_by == self._peer:
                 broker.delete(queue.spec.name)
                 continue
@@ -124,12 +124,12 @@ class MemoryTransport:
             QueueUnknownError: nobody declared the queue.
         """
         self._must_be_open()
-        self._broker.bind(topic, queue)
+        self._broker.stock.bind(topic, queue)
 
     async def unbind(self, topic: str, queue: str) -> None:
         """From now on, no longer; what the queue holds stays."""
         self._must_be_open()
-        self._broker.unbind(topic, queue)
+        self._broker.stock.unbind(topic, queue)
 
     # --- messages ------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class MemoryTransport:
             QueueFullError: it is full and rejects, or a sender was held back for `overflow_wait`.
         """
         self._must_be_open()
-        return take_in(self._broker, messages, sender=self._peer, overflow_wait=self._overflow_wait)
+        return take_in(self._broker.stock, messages, sender=self._peer, overflow_wait=self._overflow_wait)
 
     async def receive(self, queue: str, *, credit: int, wait: Seconds = 0.0) -> list[Delivery]:
         """Take up to `credit` messages, oldest first; wait for the first one up to `wait`.
@@ -150,12 +150,13 @@ class MemoryTransport:
             QueueUnknownError: nobody declared the queue, or it was deleted meanwhile.
         """
         self._must_be_open()
-        source = self._broker.queue(queue)
+        stock = self._broker.stock
+        source = stock.queue(queue)
         deliveries = self._take(source, credit)
         if deliveries or wait <= 0 or credit <= 0:
             return deliveries
-        waiter = Waiter(self._peer, self._broker.loop.create_future(), self._broker.alarms)
-        waiter.alarm.set(self._broker.clock.now() + wait)
+        waiter = Waiter(self._peer, stock.loop.create_future(), stock.alarms)
+        waiter.alarm.set(stock.clock.now() + wait)
         try:
             while not deliveries:
                 deliveries = await self._take_when_woken(source, credit, waiter)
@@ -167,7 +168,7 @@ class MemoryTransport:
 
     async def _take_when_woken(self, source: Queue, credit: int, waiter: Waiter) -> list[Delivery] | None:
         """Wait for one wake-up and take what is there then; None when the time is over."""
-        waiter.woken = self._broker.loop.create_future()
+        waiter.woken = self._broker.stock.loop.create_future()
         source.waiters.append(waiter)
         source.await_time()
         try:
@@ -185,17 +186,17 @@ class MemoryTransport:
         return deliveries if deliveries or more_may_come else None
 
     def _take(self, source: Queue, credit: int) -> list[Delivery]:
-        tag = self._broker.next_numbers(max(credit, 0))
+        tag = self._broker.stock.next_numbers(max(credit, 0))
         return source.take(credit, holder=self._peer, lease=self._lease, tag=tag)
 
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> Awaitable[list[Delivery]]:
         """Say what became of deliveries; return those whose lease was lost, which were not settled."""
         self._must_be_open()
-        broker = self._broker
+        broker, stock = self._broker, self._broker.stock
         lost: list[Delivery] = []
         touched: dict[Queue, None] = {}
         for delivery, outcome in outcomes:
-            queue = broker.queues.get(delivery.queue)
+            queue = stock.queues.get(delivery.queue)
             if queue is None or queue.held_by(delivery.tag) is None:
                 lost.append(delivery)
                 continue
@@ -210,14 +211,14 @@ class MemoryTransport:
                     assert_never(outcome)
             touched[queue] = None
         for queue in touched:
-            admit(broker, queue)
+            admit(stock, queue)
             queue.wake()
         return _Settled(lost)
 
     async def renew(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Hold on to these for another lease; return those that were lost."""
         self._must_be_open()
-        queues = self._broker.queues
+        queues = self._broker.stock.queues
         return [
             delivery
             for delivery in deliveries
@@ -234,7 +235,7 @@ class MemoryTransport:
     async def bindings(self) -> list[tuple[str, str]]:
         """Return every (topic, queue), sorted."""
         self._must_be_open()
-        return sorted((topic, queue) for topic, bound in self._broker.bindings.items() for queue in bound)
+        return sorted((topic, queue) for topic, bound in self._broker.stock.bindings.items() for queue in bound)
 
     async def peek(self, queue: str, *, limit: int = 20) -> list[Delivery]:
         """Return the oldest messages without taking them; their tags settle nothing.
@@ -243,7 +244,7 @@ class MemoryTransport:
             QueueUnknownError: nobody declared the queue.
         """
         self._must_be_open()
-        return self._broker.queue(queue).peek(limit)
+        return self._broker.stock.queue(queue).peek(limit)
 
     async def dead(self, *, queue: str = "", after: str = "", limit: int = 100) -> list[DeadLetter]:
         """Return dead letters, oldest first."""
