@@ -1,6 +1,6 @@
 """GitHub webhooks in by HTTP, typed events out, and five services that do something with them.
 
-    posthouse up examples/webhooks/app.py
+    posthouse up app.py        (here, where posthouse.toml is)
 
     relay      takes each delivery behind the gateway, and tells what happened as typed events
     stats      counts everything, by repository

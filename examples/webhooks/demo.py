@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -97,8 +96,8 @@ def play(folder: Path, *, kill: str) -> int:
         repeated = f", {sender.again} after being sent again" if sender.again else ""
         say(f"All {len(deliveries)} are in{repeated}. Waiting until every service has done its part")
 
-        if not holds_in_time(lambda: not ledger.lost() and not system.stored()):
-            say(f"Not everything was handled in {PATIENCE:g} s; the last lines of the log:")
+        if not quiet_in_time(system, ledger):
+            say(f"The queues are not empty after {PATIENCE:g} s. The last lines of the log:")
             print("\n".join(system.log()[-20:]))
         seconds = time.monotonic() - began
         system.wait_until_restarted(kill)
@@ -120,10 +119,12 @@ def report(ledger: Ledger, *, dead: int, killed: str, again: int, seconds: float
         missing = line.expected - line.found
         print(f"  {line.service:<11}{line.event:<11}{line.expected:>8}{line.found:>8}{missing:>8}{line.again:>8}")
     print(f"  {'directory':<11}{'questions':<11}{'':>8}{ledger.asked():>8}")
-    print("\n  twice: brought again after the kill, seen to be the same delivery, and entered once.")
-    print("\nAnd some of what they say:\n")
-    for text in (*ledger.last("chat", 2), *ledger.last("guard", 1)):
-        print(f"  {text}")
+    duplicates = sum(line.again for line in lines)
+    if duplicates:
+        print("\n  twice: came again because of the kill, was known by its number, and was entered once")
+    print("\nAnd some of what stands in them:\n")
+    for service, event in (("chat", "discussed"), ("chat", "pushed"), ("guard", "alerted"), ("directory", "asked")):
+        print(f"  {service:<11}{ledger.last(service, event)}")
 
     handled = Counter[str]()
     for line in lines:
@@ -132,7 +133,7 @@ def report(ledger: Ledger, *, dead: int, killed: str, again: int, seconds: float
         "received": handled["relay"],
         "handled": handled,
         "lost": lost,
-        "duplicates": sum(line.again for line in lines),
+        "duplicates": duplicates,
         "dead_letters": dead,
         "sent_again": again,
         "killed": killed,
@@ -142,13 +143,18 @@ def report(ledger: Ledger, *, dead: int, killed: str, again: int, seconds: float
     return 0 if lost == 0 and dead == 0 else 1
 
 
-def holds_in_time(condition: Callable[[], bool]) -> bool:
-    """Wait until something is so, for PATIENCE at most; return whether it is."""
+def quiet_in_time(system: System, ledger: Ledger) -> bool:
+    """Wait until all queues are empty, for PATIENCE at most; return whether they are.
+
+    The books are cheap to look at, and queues that are not empty are looked at again when the books are complete.
+    """
     until = time.monotonic() + PATIENCE
-    while not condition():
+    while system.stored():
         if time.monotonic() > until:
             return False
-        time.sleep(0.02)
+        soon = time.monotonic() + 1.0
+        while ledger.lost() and time.monotonic() < soon:
+            time.sleep(0.02)
     return True
 
 

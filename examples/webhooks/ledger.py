@@ -80,9 +80,10 @@ class Ledger:
         """Return how often the directory has answered."""
         return sum(1 for _ in self._entries("directory"))
 
-    def last(self, service: str, count: int) -> list[str]:
-        """Return the text of a service's last entries."""
-        return [text for (text,) in self._rows(service, "SELECT text FROM entries ORDER BY rowid DESC LIMIT ?", count)]
+    def last(self, service: str, event: str) -> str:
+        """Return the text of the last entry of an event in a service's book."""
+        rows = self._rows(service, "SELECT text FROM entries WHERE event = ? ORDER BY rowid DESC LIMIT 1", event)
+        return rows[0][0] if rows else "nothing"
 
     def _entries(self, service: str) -> Iterator[tuple[str, str, int]]:
         yield from self._rows(service, "SELECT event, delivery, times FROM entries")

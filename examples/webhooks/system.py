@@ -29,7 +29,9 @@ class System:
         self.pids: dict[str, int] = {}
         self._where = ["--data", str(data), "--config", str(app.with_name("posthouse.toml")), "--json"]
         self._command = [*POSTHOUSE, "up", str(app), "--bind", f"127.0.0.1:{port}", *self._where]
-        self._environment = {**os.environ, "WEBHOOKS_BOOKS": str(books)}
+        # Settings of the one who runs the demo are for other programs.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+        self._environment = {**own, "WEBHOOKS_BOOKS": str(books)}
         self._log = data / "log.jsonl"
         self._tell = tell
         self._changed = threading.Condition()
@@ -97,7 +99,8 @@ class System:
         return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def _ask(self, *command: str) -> list[dict[str, Any]]:
-        asked = subprocess.run([*POSTHOUSE, *command, *self._where], capture_output=True, text=True, check=False)
+        arguments = [*POSTHOUSE, *command, *self._where]
+        asked = subprocess.run(arguments, env=self._environment, capture_output=True, text=True, check=False)
         if asked.returncode not in {0, 1}:  # 1 says that there is something to see
             raise RuntimeError(f"posthouse {' '.join(command)}: {asked.stderr}")
         return [json.loads(line) for line in asked.stdout.splitlines()]
