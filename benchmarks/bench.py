@@ -212,7 +212,7 @@ class Bench:
         return self._start([*map(str, argv)], self._environment(**variables), look, listens=False)
 
     def python(self, *argv: str, python: str = "") -> tuple[float, float]:
-        """Run a short program, in our environment or that of an interpreter; return the seconds and CPU seconds it took."""
+        """Run a short program, in our environment or in theirs; return the seconds that it took, and those of CPU."""
         argv = (python or sys.executable, *argv)
         env = self._environment()
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
