@@ -233,7 +233,10 @@ class Transport(Protocol):
         ...
 
     async def delete(self, queue: str) -> None:
-        """Remove a queue with all that it holds, and its bindings; no error when there is none."""
+        """Remove a queue with all that it holds, and its bindings; no error when there is none.
+
+        Dead letters that came from it stay, until they are dropped.
+        """
         ...
 
     async def bind(self, topic: str, queue: str) -> None:
@@ -310,7 +313,13 @@ class Transport(Protocol):
         ...
 
     async def replay(self, ids: Sequence[str]) -> list[str]:
-        """Put dead letters back into their queues, as new deliveries; return the ids that were there."""
+        """Put dead letters back into their queues, as new deliveries; return the ids that were there.
+
+        An operator wants it so: no capacity stands against it.
+
+        Raises:
+            QueueUnknownError: the queue of one is gone; none was put back.
+        """
         ...
 
     async def drop(self, ids: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from posthouse.backends.memory import Broker, MemoryRegistry, MemoryTransport, backend
 from posthouse.clock import Instant
 from posthouse.contracts.registry import Contract, Instance
-from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec, Rejected, Released
+from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec, Released
 from posthouse.errors import QueueFullError, QueueUnknownError, UnavailableError, UsageError
 from posthouse.testing import ManualClock
 
@@ -309,23 +309,3 @@ async def test_deleting_a_queue_sends_everybody_away_who_waits_for_it(transport:
         await asyncio.wait_for(receiving, PATIENCE)
     with pytest.raises(QueueUnknownError):
         await asyncio.wait_for(sending, PATIENCE)
-
-
-@pytest.mark.parametrize("obstacle", ["no room", "no queue"])
-async def test_dead_letters_are_replayed_all_or_none(transport: MemoryTransport, obstacle: str):
-    await transport.declare(QueueSpec(HELLO, capacity=1), QueueSpec("greeter.bye"))
-    for queue in (HELLO, "greeter.bye"):
-        await transport.send(to(queue, b"1"))
-        [delivery] = await transport.receive(queue, credit=1)
-        await transport.settle([(delivery, Rejected("parked", "handler.failed", "no tea"))])
-    if obstacle == "no room":
-        await transport.send(to(HELLO, b"2"))
-    else:
-        await transport.delete(HELLO)
-    letters = await transport.dead()
-
-    with pytest.raises(QueueFullError if obstacle == "no room" else QueueUnknownError):
-        await transport.replay([letter.id for letter in letters])
-
-    assert await transport.dead() == letters
-    assert await transport.receive("greeter.bye", credit=1) == []

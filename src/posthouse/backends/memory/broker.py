@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from posthouse.backends.memory.alarm import Alarms
 from posthouse.backends.memory.directory import Directory
-from posthouse.backends.memory.intake import admit, room_for, send_away
+from posthouse.backends.memory.intake import admit, send_away
 from posthouse.backends.memory.queue import Queue
 from posthouse.backends.memory.stock import Stock
 from posthouse.contracts.transport import DeadLetter, QueueInfo
@@ -149,28 +149,18 @@ class Broker:
         return list(islice(meant, limit))
 
     def replay(self, ids: Sequence[str]) -> list[str]:
-        """Put dead letters back as new messages, all of them that are there or none.
+        """Put dead letters back as new messages, all of them that are there or none; capacity does not count.
 
         Raises:
-            QueueUnknownError: a queue is gone.
-            QueueFullError: a queue has no room.
+            QueueUnknownError: the queue of one is gone.
         """
         stock = self.stock
         found = self._found(ids)
-        plan: dict[str, list[bytes]] = {}
-        for number in found:
-            letter = self.dead[number]
-            plan.setdefault(letter.queue, []).append(letter.frame)
-        for name, frames in plan.items():
-            obstacle = room_for(stock.queue(name), frames)
-            if obstacle is not None:
-                raise obstacle.error()
+        queues = [stock.queue(self.dead[number].queue) for number in found]
         now = stock.clock.now()
-        for number in found:
-            letter = self.dead.pop(number)
-            stock.queues[letter.queue].put(stock.next_numbers(1), letter.frame, now)
-        for name in plan:
-            stock.queues[name].wake()
+        for number, queue in zip(found, queues, strict=True):
+            queue.put(stock.next_numbers(1), self.dead.pop(number).frame, now)
+            queue.wake()
         return [str(number) for number in found]
 
     def drop(self, ids: Sequence[str]) -> list[str]:

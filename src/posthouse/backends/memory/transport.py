@@ -255,8 +255,7 @@ class MemoryTransport:
         """Put dead letters back into their queues, as new deliveries; return the ids that were there.
 
         Raises:
-            QueueUnknownError: a queue is gone; nothing was put back.
-            QueueFullError: a queue has no room; nothing was put back.
+            QueueUnknownError: the queue of one is gone; none was put back.
         """
         self._must_be_open()
         return self._broker.replay(ids)

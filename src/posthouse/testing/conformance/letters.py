@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from posthouse.contracts.transport import QueueSpec, Rejected, Released, Transport
+from posthouse.errors import QueueUnknownError
 from posthouse.testing.conformance.engine import OnOneEngine, PassTime, every_test_needs, frames_of, to, tries_of
 
 if TYPE_CHECKING:
@@ -138,6 +139,30 @@ class LetterTests(OnOneEngine):
 
         [second] = await transport.dead()
         assert (second.frame, second.outcome, second.attempts) == (b"tea", FAILED, 1)
+
+    async def test_dead_letters_are_replayed_into_a_full_queue_too(self, transport: Transport):
+        await transport.declare(QueueSpec(HELLO, capacity=1))
+        await self.reject(transport, HELLO, b"1")
+        await transport.send(to(HELLO, b"2"))
+        [letter] = await transport.dead()
+
+        await transport.replay([letter.id])
+
+        assert frames_of(await self.take(transport, HELLO, 2)) == [b"2", b"1"]
+
+    async def test_none_is_replayed_when_the_queue_of_one_is_gone_and_its_letter_stays(self, transport: Transport):
+        await transport.declare(QueueSpec(HELLO), QueueSpec(BYE))
+        await self.reject(transport, HELLO, b"1")
+        await self.reject(transport, BYE, b"2")
+        await transport.delete(BYE)
+        letters = await transport.dead()
+
+        with pytest.raises(QueueUnknownError):
+            await transport.replay([letter.id for letter in letters])
+
+        assert [letter.frame for letter in letters] == [b"1", b"2"]
+        assert await transport.dead() == letters
+        assert await transport.receive(HELLO, credit=10) == []
 
     async def test_a_dropped_dead_letter_is_gone(self, transport: Transport):
         await transport.declare(QueueSpec(HELLO))
