@@ -389,6 +389,12 @@ class BodyTimeoutError(HttpError):
     status = 408
 
 
+class AmbiguousBodyError(HttpError):
+    """The HTTP request tells the length of its body in two ways, so nobody can say where it ends."""
+
+    code = "body.ambiguous"
+
+
 class HeadersTooLargeError(HttpError):
     """The headers are more, or larger, than the gateway takes."""
 

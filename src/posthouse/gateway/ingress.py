@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from posthouse.errors import (
+    AmbiguousBodyError,
     BodyTimeoutError,
     BodyTooDeepError,
     BodyTooLargeError,
@@ -62,6 +63,7 @@ def read_headers(pairs: list[tuple[bytes, bytes]], *, count: int, limit: int) ->
 
     Raises:
         HeadersTooLargeError: they are too many, or too large.
+        AmbiguousBodyError: the length of the body is told in two ways.
         HttpError: one came twice that must not.
     """
     if len(pairs) > count:
@@ -73,6 +75,8 @@ def read_headers(pairs: list[tuple[bytes, bytes]], *, count: int, limit: int) ->
         names = [name for name, _ in pairs]
         if twice := next((name for name in _ONCE if names.count(name) > 1), None):
             raise HttpError(f"the header {twice.decode()} stands twice in the HTTP request")
+    if b"transfer-encoding" in headers and b"content-length" in headers:  # whose end of the body is the right one?
+        raise AmbiguousBodyError("the HTTP request has both Content-Length and Transfer-Encoding")
     if size > limit:
         raise HeadersTooLargeError(f"the headers have {size:,} bytes; the gateway takes {limit:,}")
     return headers

@@ -16,6 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from posthouse.errors import (
+    AmbiguousBodyError,
+    BodyTimeoutError,
     FailedError,
     InvalidDataError,
     MethodNotAllowedError,
@@ -143,6 +145,8 @@ def problem(
     sent = [_PROBLEM, (b"content-length", b"%d" % len(body)), *headers]
     if error.transient or status in {429, 503}:
         sent.append(retry_after(RETRY_AFTER))
+    if isinstance(error, AmbiguousBodyError | BodyTimeoutError):  # what follows on this connection is no HTTP request
+        sent.append((b"connection", b"close"))
     if isinstance(error, MethodNotAllowedError) and error.allowed:
         sent.append((b"allow", error.allowed.encode()))
     return Response(status, sent, body)

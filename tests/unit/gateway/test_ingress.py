@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.errors import (
+    AmbiguousBodyError,
     BodyTimeoutError,
     BodyTooDeepError,
     BodyTooLargeError,
@@ -68,6 +69,11 @@ def test_so_many_bytes_of_headers_and_no_more(size: int, fits: bool, repeated: b
 def test_a_header_that_decides_must_not_stand_twice(name: bytes):
     with pytest.raises(HttpError, match=name.decode()):
         read_headers([(name, b"a"), (b"x", b"y"), (name, b"b")], count=100, limit=1000)
+
+
+def test_a_body_must_not_have_two_lengths():
+    with pytest.raises(AmbiguousBodyError):
+        read_headers([(b"content-length", b"1"), (b"transfer-encoding", b"chunked")], count=100, limit=1000)
 
 
 # --- the body --------------------------------------------------------------------------------------------
