@@ -81,7 +81,7 @@ def send(options: Options, operation: str, json_data: str) -> int:
         seams = host.seams
         message = Message(Kind.REQUEST, seams.new_id(), record.name, NAME, seams.clock.now(), body, record.mode)
         if record.mode is Mode.VOLATILE:
-            await host.tell(message)
+            await host.caller.tell(message)
         else:
             await host.transport.send([Outgoing(record.name, encode(message))])
         return message.id

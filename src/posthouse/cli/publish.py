@@ -58,7 +58,7 @@ async def _published(host: Host, event: str, body: bytes) -> _Told:
         Kind.EVENT, host.seams.new_id(), event, service_of(event), host.seams.clock.now(), body, record.mode
     )
     if record.mode is Mode.VOLATILE:
-        await host.tell(message)
+        await host.caller.tell(message)
     else:
         await host.transport.send([Outgoing(event, encode(message), True)])
     return _Told(message.id, event, [heard.name for heard in host.directory.subscriptions.get(event, ())])

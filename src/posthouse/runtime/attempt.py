@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from posthouse.declare.operation import Event, Operation
     from posthouse.message.message import Message
     from posthouse.runtime.outbound import Outbound
-    from posthouse.runtime.runner import Turn
-    from posthouse.runtime.service import Serving
+    from posthouse.runtime.workplace import Turn, Workplace
 
 
 class Attempt:
@@ -35,10 +34,10 @@ class Attempt:
         kept: what it sent and published: the way out, and the message.
     """
 
-    __slots__ = ("_message", "_over", "_serving", "_turn", "kept")
+    __slots__ = ("_message", "_over", "_place", "_turn", "kept")
 
-    def __init__(self, serving: Serving, turn: Turn, message: Message) -> None:
-        self._serving = serving
+    def __init__(self, place: Workplace, turn: Turn, message: Message) -> None:
+        self._place = place
         self._turn = turn
         self._message = message
         self._over = False
@@ -49,26 +48,26 @@ class Attempt:
     ) -> Any:
         """Ask, and wait for the reply without holding a slot."""
         self._must_be_running("call")
-        serving = self._serving
-        when = instant_of(deadline, clock=serving.host.seams.clock, inherited=self._message.deadline)
+        place = self._place
+        when = instant_of(deadline, clock=place.parts.seams.clock, inherited=self._message.deadline)
         wait = seconds(timeout) if timeout is not None else None if when else DEFAULT_TIMEOUT
-        serving.pause(self._turn)
+        place.pause(self._turn)
         try:
-            result = await serving.client.ask(op, data, timeout=wait, deadline=when, work=self._message.id)
+            result = await place.client.ask(op, data, timeout=wait, deadline=when, work=self._message.id)
         except asyncio.CancelledError:
             raise  # the handler is at its end: it needs no slot again
         except BaseException:
-            await serving.resume(self._turn)
+            await place.resume(self._turn)
             raise
-        await serving.resume(self._turn)
+        await place.resume(self._turn)
         return result
 
     def send(self, op: Operation[Any, Any], data: Any, /, *, deadline: Duration | datetime | None) -> str:
         """Record a request."""
         self._must_be_running("send")
-        client = self._serving.client
+        client = self._place.client
         outbound = client.known(op)
-        when = 0.0 if deadline is None else instant_of(deadline, clock=self._serving.host.seams.clock)
+        when = 0.0 if deadline is None else instant_of(deadline, clock=self._place.parts.seams.clock)
         message = client.request(outbound, data, deadline=when, work=self._message.id)
         self._keep(outbound, message)
         return message.id
@@ -76,11 +75,11 @@ class Attempt:
     def publish(self, event: Event[Any], data: Any, /) -> None:
         """Record an event."""
         self._must_be_running("publish")
-        self._keep(*self._serving.client.event(event, data, work=self._message.id))
+        self._keep(*self._place.client.event(event, data, work=self._message.id))
 
     def run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """From a handler's thread: run a coroutine in the loop, and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._serving.loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._place.loop).result()
 
     async def leave(self) -> None:
         """Send what was kept; the handler has ended well.
@@ -90,18 +89,18 @@ class Attempt:
         """
         if not self.kept:
             return
-        host = self._serving.host
+        parts = self._place.parts
         stored: list[Outgoing] = []
         for outbound, message in self.kept:
-            if outbound.generation != host.directory.generation:
-                await outbound.check(host.directory)
+            if outbound.generation != parts.directory.generation:
+                await outbound.check(parts.directory)
             if outbound.mode is not Mode.VOLATILE:
                 stored.append(outbound.outgoing(message))
         if stored:
-            await host.transport.send(stored)
+            await parts.transport.send(stored)
         for outbound, message in self.kept:
             if outbound.mode is Mode.VOLATILE:
-                await host.tell(message)
+                await parts.caller.tell(message)
 
     def close(self) -> None:
         """The handler has ended; its context does nothing any more."""

@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from posthouse.declare.target import Target
-    from posthouse.runtime.ending import Work
-    from posthouse.runtime.runner import Turn
-    from posthouse.runtime.service import Serving
+    from posthouse.runtime.workplace import Turn, Work, Workplace
 
 
 class BatchRunner(Runner):
     """Runs one batch handler of a service in this process."""
 
-    def __init__(self, serving: Serving, target: Target, decode: Callable[[bytes], Any]) -> None:
-        super().__init__(serving, target, decode)
+    def __init__(self, place: Workplace, target: Target, decode: Callable[[bytes], Any], *, queued: bool) -> None:
+        super().__init__(place, target, decode, queued=queued)
         self._size = target.batch
         self._linger = target.linger
         self._lingering: asyncio.TimerHandle | None = None

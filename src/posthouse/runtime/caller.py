@@ -14,6 +14,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from posthouse.contracts.transport import Outgoing
 from posthouse.errors import FrameError, NotServedError, OutcomeUnknownError, TooLargeError
 from posthouse.flow.balance import least_of_two
@@ -136,6 +138,21 @@ class Caller:
             raise
         return ticket
 
+    async def tell(self, message: Message) -> None:
+        """Send a volatile request or event to those who are there; nothing is kept, and nobody waits.
+
+        Raises:
+            NotServedError: it is a request, and nobody takes it.
+            UnknownServiceError: it is a request, and nobody ever announced it.
+        """
+        if message.kind is Kind.EVENT:
+            for subscription in self._directory.subscriptions.get(message.type, ()):
+                to = msgspec.structs.replace(message, extensions={"subscription": subscription.name})
+                self._tell_one_of(self._directory.instances(service_of(subscription.name)), to)
+            return
+        service = service_of(message.type)
+        self._tell_one_of(self._directory.instances(service) or await self._served(message.type, service), message)
+
     def forget(self, ticket: Ticket) -> None:
         """Wait no longer; a reply that comes still is dropped."""
         if self._waiting.pop(ticket.id, None) is not None:
@@ -182,6 +199,10 @@ class Caller:
         if not instances:
             raise not_served(name)
         return instances
+
+    def _tell_one_of(self, instances: Sequence[Instance], message: Message) -> None:
+        if instances:
+            self._direct.send(self._seams.rng.choice(instances).peer, encode(message))
 
     def _to_one_of(self, instances: Sequence[Instance], ticket: Ticket, frame: bytes) -> None:
         outstanding = self._outstanding

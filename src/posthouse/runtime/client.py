@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Duration, Instant, Seconds
     from posthouse.declare.operation import Event, Operation
     from posthouse.runtime.context import Priority
-    from posthouse.runtime.host import Host
+    from posthouse.runtime.parts import Parts
 
 _Req = TypeVar("_Req")
 _Rep = TypeVar("_Rep")
@@ -28,13 +28,15 @@ DEFAULT_TIMEOUT: Final[Seconds] = 30.0
 class Client:
     """Sends and asks in the name of a service; made by `connect`."""
 
-    def __init__(self, host: Host, name: str) -> None:
-        self._host = host
+    def __init__(self, parts: Parts, name: str) -> None:
         self._name = name
         self._outbounds: dict[Any, Outbound] = {}
-        self._directory = host.directory
-        self._now = host.seams.clock.now
-        self._new_id = host.seams.new_id
+        self._transport = parts.transport
+        self._directory = parts.directory
+        self._caller = parts.caller
+        self._clock = parts.seams.clock
+        self._now = parts.seams.clock.now
+        self._new_id = parts.seams.new_id
 
     async def call(
         self,
@@ -64,7 +66,7 @@ class Client:
             OutcomeUnknownError: `timeout` ran out, or the instance died; it may have been done.
         """
         _only_what_is_built(priority=priority, id=id)
-        when = instant_of(deadline, clock=self._host.seams.clock)
+        when = instant_of(deadline, clock=self._clock)
         return await self.ask(op, data, timeout=None if timeout is None else _length(timeout), deadline=when)
 
     async def send(
@@ -100,12 +102,12 @@ class Client:
         outbound = self._outbounds.get(op)
         if outbound is None or outbound.generation != self._directory.generation:
             outbound = await self.outbound(op)
-        when = 0.0 if deadline is None else instant_of(deadline, clock=self._host.seams.clock)
+        when = 0.0 if deadline is None else instant_of(deadline, clock=self._clock)
         message = self.request(outbound, data, deadline=when)
         if outbound.mode is Mode.VOLATILE:
-            await self._host.tell(message)
+            await self._caller.tell(message)
         else:
-            await self._host.transport.send((outbound.outgoing(message),))
+            await self._transport.send((outbound.outgoing(message),))
         return message.id
 
     async def publish(self, event: Event[_T], data: _T, /, *, id: str | None = None, within: object = None) -> None:
@@ -124,9 +126,9 @@ class Client:
         _only_what_is_built(id=id, within=within)
         outbound, message = self.event(event, data)
         if outbound.mode is Mode.VOLATILE:
-            await self._host.tell(message)
+            await self._caller.tell(message)
         else:
-            await self._host.transport.send((outbound.outgoing(message),))
+            await self._transport.send((outbound.outgoing(message),))
 
     async def cancel(self, id: str, /, *, within: object = None) -> None:
         """Ask that a request sent earlier is not done; not in this version."""
@@ -151,7 +153,7 @@ class Client:
             if left <= 0:
                 raise ExpiredError(f"the deadline passed before {outbound.name} was asked")
             timeout = left if timeout is None else min(timeout, left)
-        ticket = await self._host.caller.ask(
+        ticket = await self._caller.ask(
             outbound.name,
             encoded,
             mode=outbound.mode,
@@ -163,7 +165,7 @@ class Client:
         try:
             reply = await ticket.reply
         except BaseException:
-            self._host.caller.forget(ticket)
+            self._caller.forget(ticket)
             raise
         return outbound.result(reply)
 

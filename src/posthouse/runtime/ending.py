@@ -25,30 +25,20 @@ from posthouse.protocol.settlement import (
 )
 
 if TYPE_CHECKING:
-    from posthouse.contracts.transport import Delivery
     from posthouse.declare.target import Target
-    from posthouse.message.message import Message
     from posthouse.protocol.settlement import Policy
-    from posthouse.runtime.service import Serving
+    from posthouse.runtime.workplace import Work, Workplace
 
 _log: Final = logging.getLogger("posthouse.service")
-
-
-class Work:
-    """A message to be handled, and the delivery that brought it; None for a volatile one."""
-
-    __slots__ = ("delivery", "message")
-
-    def __init__(self, message: Message, delivery: Delivery | None) -> None:
-        self.message = message
-        self.delivery = delivery
 
 
 class Ending:
     """The ends of one handler's attempts."""
 
-    def __init__(self, serving: Serving, target: Target) -> None:
-        self._serving = serving
+    def __init__(self, place: Workplace, target: Target) -> None:
+        self._place = place
+        self._settle = place.parts.settler.add
+        self._rng = place.parts.seams.rng
         self._name = target.name
         run = target.run
         self._waited_for = policy_for(
@@ -62,9 +52,9 @@ class Ending:
     def well(self, work: Work, reply: bytes) -> None:
         """It took effect: answer, and forget it."""
         if work.message.reply_to:
-            self._serving.reply(work.message, reply)
+            self._place.reply(work.message, reply)
         if work.delivery is not None:
-            self._serving.settler.add(work.delivery, ACCEPTED)
+            self._settle(work.delivery, ACCEPTED)
 
     def crashes(self, work: Work) -> bool:
         """End a delivery that has been handed over too often to be run again; return whether it was."""
@@ -90,7 +80,7 @@ class Ending:
             failures=0 if delivery is None else delivery.failures,
             waited_for=bool(work.message.reply_to),
             policy=self._policy(work),
-            rng=self._serving.host.seams.rng,
+            rng=self._rng,
         )
         if isinstance(decision, Over) or delivery is None:
             if isinstance(decision, Over):
@@ -104,7 +94,7 @@ class Ending:
             decision.after,
             end.cause if isinstance(end, Failed) else end.error,
         )
-        self._serving.settler.add(delivery, Released(after=decision.after))
+        self._settle(delivery, Released(after=decision.after))
 
     def _policy(self, work: Work) -> Policy:
         if work.delivery is None:
@@ -114,7 +104,7 @@ class Ending:
     def _over(self, work: Work, over: Over) -> None:
         message = work.message
         if over.tell is not None:
-            self._serving.refuse(message, over.tell)
+            self._place.refuse(message, over.tell)
         if over.keep is None and over.tell is not None:
             _log.info("%s answers %s with %s: %s", self._name, message.id, over.code, over.reason)
         else:
@@ -122,18 +112,18 @@ class Ending:
             _log.error("%s gives up %s%s: %s\n%s", self._name, message.id, kept, over.reason, over.detail)
         if work.delivery is not None:
             outcome = ACCEPTED if over.keep is None else Rejected(over.keep, over.code, over.reason, over.detail)
-            self._serving.settler.add(work.delivery, outcome)
+            self._settle(work.delivery, outcome)
 
 
-def end_of(error: Exception) -> End:
+def end_of(error: BaseException) -> End:
     """Return what an exception that left a handler means."""
     if isinstance(error, Retry):
         try:
             after = None if error.after is None else seconds(error.after)
-        except ValueError as wrong:
+        except (TypeError, ValueError) as wrong:
             return Failed(f"Retry(after={error.after!r}): {wrong}")
         return Failed(error.reason or "the handler asked for another try", after=after)
     if isinstance(error, PosthouseError) and passes_on(error):
         return Decided(error)
-    name = type(error).__qualname__
-    return Failed(f"{name}: {error}" if str(error) else name, "".join(traceback.format_exception(error)))
+    told = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
+    return Failed("".join(told.format_exception_only()), "".join(told.format()))

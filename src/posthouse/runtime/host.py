@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import platform
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
@@ -21,7 +22,7 @@ from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
 from posthouse.declare.target import Handler
 from posthouse.errors import FrameError, NotDurableError, UnavailableError
-from posthouse.message.codec import decode_many, encode
+from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
 from posthouse.runtime.answers import refuse
@@ -29,6 +30,7 @@ from posthouse.runtime.caller import Caller, not_served
 from posthouse.runtime.client import Client
 from posthouse.runtime.directory import Directory
 from posthouse.runtime.outbound import journaled
+from posthouse.runtime.parts import Parts
 from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
 
@@ -60,11 +62,13 @@ class Host:
         directory: what is known of the registry.
         caller: requests that wait for replies.
         settler: outcomes on their way to the transport.
+        parts: those of these that everybody uses, in one.
     """
 
     directory: Directory
     caller: Caller
     settler: Settler
+    parts: Parts
 
     def __init__(self, settings: Settings, *, seams: Seams | None = None) -> None:
         self.settings = settings
@@ -105,9 +109,10 @@ class Host:
             self.directory = Directory(self.registry, seams=self.seams)
             self._opened.append("directory")
             await self.directory.open()
-            self.caller = Caller(self.transport, self.directory, peer=self.peer, seams=self.seams)
+            self.caller = self.make_caller()
             self.settler = Settler(self.transport, seams=self.seams)
             self.settler.open()
+            self.parts = Parts(self.seams, self.transport, self.directory, self.caller, self.settler)
             self._opened.append("rest")
             self._tasks = [
                 self.seams.spawn(self._beat(), "posthouse heartbeat"),
@@ -116,6 +121,10 @@ class Host:
         except BaseException:
             await self._close_opened()
             raise
+
+    def make_caller(self) -> Caller:
+        """Return what asks for this process; a test's host watches it."""
+        return Caller(self.transport, self.directory, peer=self.peer, seams=self.seams)
 
     async def close(self) -> None:
         """Drain what is served without grace, and let go of everything; again is no error."""
@@ -177,7 +186,16 @@ class Host:
         from posthouse.runtime.service import Serving
 
         await self.announce(*services)
-        begun = [Serving(self, service) for service in services]
+        begun = [
+            Serving(
+                service,
+                parts=self.parts,
+                client=self.client(service.name),
+                concurrency=self.settings.service(service.name).concurrency or service.concurrency,
+                make_again=partial(self.announce, service),
+            )
+            for service in services
+        ]
         for serving in begun:
             self._servings[serving.name] = serving
             await serving.open()
@@ -194,7 +212,7 @@ class Host:
         """Return the door of a service of this process."""
         client = self._clients.get(name)
         if client is None:
-            client = self._clients[name] = Client(self, name)
+            client = self._clients[name] = Client(self.parts, name)
         return client
 
     async def drain(self, grace: Seconds | None = None) -> None:
@@ -273,33 +291,6 @@ class Host:
         await self.registry.register(instances)
         self._present.update({instance.service: instance for instance in instances})
         await self.directory.refresh()
-
-    # --- volatile messages that nobody waits for -------------------------------------------------------
-
-    async def tell(self, message: Message) -> None:
-        """Send a volatile request or event to those who are there; nothing is kept.
-
-        Raises:
-            NotServedError: it is a request, and nobody takes it.
-            UnknownServiceError: nobody ever announced it.
-        """
-        if message.kind is Kind.EVENT:
-            for subscription in self.directory.subscriptions.get(message.type, ()):
-                to = msgspec.structs.replace(message, extensions={"subscription": subscription.name})
-                self._to_one_of(service_of(subscription.name), to)
-            return
-        service = service_of(message.type)
-        if not self.directory.instances(service):
-            await self.directory.operation(message.type)
-        if not self._to_one_of(service, message):
-            raise not_served(message.type)
-
-    def _to_one_of(self, service: str, message: Message) -> bool:
-        instances = self.directory.instances(service)
-        if not instances:
-            return False
-        self.transport.direct.send(self.seams.rng.choice(instances).peer, encode(message))
-        return True
 
     # --- what arrives directly -------------------------------------------------------------------------
 

@@ -15,13 +15,15 @@ from posthouse.errors import FrameError, FrameVersionError, PosthouseError, Queu
 from posthouse.flow.backoff import full_jitter
 from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode_many
-from posthouse.runtime.ending import Work
+from posthouse.runtime.workplace import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
+    from posthouse.runtime.parts import Parts
     from posthouse.runtime.runner import Runner
-    from posthouse.runtime.service import Serving
 
 _log: Final = logging.getLogger("posthouse.receiver")
 
@@ -35,10 +37,12 @@ FOR_A_NEWER_ONE: Final[Seconds] = 60.0
 class Receiver:
     """Brings the messages of one queue to its runner."""
 
-    def __init__(self, serving: Serving, runner: Runner) -> None:
-        self._serving = serving
+    def __init__(self, runner: Runner, *, parts: Parts, make_again: Callable[[], Awaitable[None]]) -> None:
         self._runner = runner
-        self._transport = serving.host.transport
+        self._transport = parts.transport
+        self._settler = parts.settler
+        self._rng = parts.seams.rng
+        self._make_queue_again = make_again
         self._room = asyncio.Event()
         runner.on_low = self._room.set
 
@@ -46,7 +50,7 @@ class Receiver:
         """Receive until canceled."""
         failures = 0
         runner = self._runner
-        loop = self._serving.loop
+        loop = asyncio.get_running_loop()
         credit = Credit(max(runner.slots.limit, runner.batch), measured_at=loop.time())
         while True:
             credit.done += runner.done
@@ -62,7 +66,7 @@ class Receiver:
                 failures = 0
             except (UnavailableError, QueueUnknownError) as error:
                 failures += 1
-                hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._serving.host.seams.rng)
+                hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._rng)
                 _log.warning("%s cannot be received from, again in %.1f s: %s", runner.name, hold_off, error)
                 await asyncio.sleep(hold_off)
                 if isinstance(error, QueueUnknownError):
@@ -87,10 +91,10 @@ class Receiver:
         else:
             outcome = Rejected("parked", error.code, str(error))
         _log.error("%s: %s", delivery.queue, error)
-        self._serving.settler.add(delivery, outcome)
+        self._settler.add(delivery, outcome)
 
     async def _make_again(self) -> None:
         try:
-            await self._serving.host.announce(self._serving.service)
+            await self._make_queue_again()
         except PosthouseError as error:
             _log.warning("%s cannot be made again yet: %s", self._runner.name, error)

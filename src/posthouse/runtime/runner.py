@@ -28,6 +28,7 @@ from posthouse.protocol.settlement import Decided, Failed
 from posthouse.runtime.attempt import Attempt
 from posthouse.runtime.context import Context, SyncContext
 from posthouse.runtime.ending import Ending, end_of
+from posthouse.runtime.workplace import NEVER, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.target import Target
     from posthouse.protocol.settlement import End
-    from posthouse.runtime.ending import Work
-    from posthouse.runtime.service import Serving
+    from posthouse.runtime.workplace import Work, Workplace
 
 _log: Final = logging.getLogger("posthouse.service")
 
@@ -47,34 +47,8 @@ DEFAULT_TIMEOUT: Final[Seconds] = 300.0
 BREATH: Final = 128
 """Messages after which a turn lets the loop look at everything else."""
 
-_NEVER: Final = float("inf")
 UNFIT: Final = object()
 """In place of data that may not be run."""
-
-
-class Turn:
-    """A task that works off a backlog.
-
-    Attributes:
-        runner: whose turn it is.
-        task: the task.
-        works: what it works on now.
-        expires: when the attempt times out, in the loop's time.
-        timed_out: whether it was canceled because of that.
-        has_slot: whether it holds a slot; not while it waits for a reply.
-        thread: the thread of a plain `def` handler, which a time-out cannot end.
-    """
-
-    __slots__ = ("expires", "has_slot", "runner", "task", "thread", "timed_out", "works")
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        self.task: asyncio.Task[None] | None = None
-        self.works: Sequence[Work] = ()
-        self.expires = _NEVER
-        self.timed_out = False
-        self.has_slot = True
-        self.thread: asyncio.Future[Any] | None = None
 
 
 class Runner:
@@ -82,30 +56,34 @@ class Runner:
 
     Attributes:
         name: of the operation or subscription.
+        queued: whether its messages wait in a queue, of the same name.
         slots: how many of it may be at work at once.
         held: messages here, waiting or at work.
         batch: the most messages of one run.
         done: messages that were ended, since the receiver last asked.
         low_water: `on_low` is called when `held` has sunk to this.
         on_low: tells the receiver that there is room.
+        on_idle: tells a drain that nothing is here any more.
     """
 
-    def __init__(self, serving: Serving, target: Target, decode: Callable[[bytes], Any]) -> None:
+    def __init__(self, place: Workplace, target: Target, decode: Callable[[bytes], Any], *, queued: bool) -> None:
         self.name = target.name
-        self.slots = Slots(target.run.concurrency or serving.slots.limit)
+        self.queued = queued
+        self.slots = Slots(target.run.concurrency or place.slots.limit)
         self.batch = target.batch or 1
         self.held = 0
         self.done = 0
         self.low_water = -1
         self.on_low: Callable[[], None] = _nothing
+        self.on_idle: Callable[[], None] = _nothing
         self._backlog: deque[Work] = deque()
         self._turns: set[Turn] = set()
-        self._serving = serving
+        self._place = place
         self._target = target
         self._decode = decode
-        self._ending = Ending(serving, target)
-        self._loop = serving.loop
-        self._now = serving.host.seams.clock.now
+        self._ending = Ending(place, target)
+        self._loop = place.loop
+        self._now = place.parts.seams.clock.now
         self._timeout = target.run.timeout or DEFAULT_TIMEOUT
         self._timer: asyncio.TimerHandle | None = None
         self._start_is_due = False
@@ -150,11 +128,11 @@ class Runner:
     def start(self) -> None:
         """Start a turn if there is work that is due, and a slot for it."""
         self._start_is_due = False
-        if self._rest is not None or not self._due() or not self._serving.take_slot(self):
+        if self._rest is not None or not self._due() or not self._place.take_slot(self):
             return
         turn = Turn(self)
         self._turns.add(turn)
-        turn.task = self._serving.host.seams.spawn(self._work_off(turn), f"posthouse {self.name}")
+        turn.task = self._place.parts.seams.spawn(self._work_off(turn), f"posthouse {self.name}")
         turn.task.add_done_callback(lambda task: self._ended(turn, task))
 
     def start_soon(self) -> None:
@@ -191,7 +169,7 @@ class Runner:
         return 1
 
     async def _work_off(self, turn: Turn) -> None:
-        serving = self._serving
+        place = self._place
         clean = copy_context()
         turns = 0
         while self._due() and (self._rate is None or self._admitted(self._rate)):
@@ -205,7 +183,7 @@ class Runner:
             self.held -= count
             if self.held <= self.low_water:
                 self.on_low()
-            if serving.crowded or not turn.has_slot or copy_context() != clean:
+            if place.crowded or not turn.has_slot or copy_context() != clean:
                 return  # another handler's turn, or this context is used up
             turns += 1
             if turns % BREATH == 0:
@@ -223,18 +201,18 @@ class Runner:
         self.start()
 
     def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
-        serving = self._serving
+        place = self._place
         self._turns.discard(turn)
         if turn.has_slot:
-            serving.give_slot(self)
+            place.give_slot(self)
         if turn.works:  # canceled by a drain, which has handed them back
             self.held -= len(turn.works)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s: an error of posthouse itself ended a turn", self.name, exc_info=error)
         if self._backlog:
             self.start_soon()
-        if serving.draining:
-            serving.turn_ended()
+        elif not self._turns:
+            self.on_idle()
 
     # --- one attempt -----------------------------------------------------------------------------------
 
@@ -274,26 +252,29 @@ class Runner:
             self._timer = self._loop.call_at(turn.expires, self._expire)
         try:
             if not target.is_async:
-                attempt = Attempt(self._serving, turn, work.message)
+                attempt = Attempt(self._place, turn, work.message)
                 arguments = (data,) if target.context == "none" else (data, _context(SyncContext, attempt, work))
                 result = await self._in_thread(turn, *arguments)
             elif target.context == "none":
                 result = await target.function(data)
             else:
-                attempt = Attempt(self._serving, turn, work.message)
+                attempt = Attempt(self._place, turn, work.message)
                 result = await target.function(data, _context(Context, attempt, work))
             end = Decided(result) if isinstance(result, Reject) else encode(result)
             if attempt is not None and attempt.kept is not None:
                 await attempt.leave()  # returned, a Reject keeps what was sent
         except asyncio.CancelledError:
-            if not turn.timed_out:
+            if turn.timed_out:
+                end = Failed(f"it timed out after {self._timeout:g} s")
+            elif turn.task is not None and turn.task.cancelling():
                 raise
-            end = Failed(f"it timed out after {self._timeout:g} s")
+            else:  # something that the handler waited for was canceled, not the handler
+                end = Failed("CancelledError: what it waited for was canceled")
         except Exception as error:
             end = end_of(error)
         if attempt is not None:
             attempt.close()
-        turn.expires = _NEVER
+        turn.expires = NEVER
         if turn.timed_out:  # taken back, also when the handler ended well in that very moment
             turn.timed_out = False
             if turn.task is not None:
@@ -303,7 +284,7 @@ class Runner:
     async def _in_thread(self, turn: Turn, *arguments: Any) -> Any:
         function = self._target.function
         call = partial(copy_context().run, function, *arguments)
-        thread = self._loop.run_in_executor(self._serving.threads(), call)
+        thread = self._loop.run_in_executor(self._place.threads(), call)
         turn.thread = thread
         result = await asyncio.shield(thread)
         turn.thread = None
@@ -326,8 +307,8 @@ class Runner:
             if turn.expires <= now and not turn.timed_out and turn.task is not None:
                 turn.timed_out = True
                 turn.task.cancel()
-        soonest = min((turn.expires for turn in self._turns if not turn.timed_out), default=_NEVER)
-        if soonest < _NEVER:
+        soonest = min((turn.expires for turn in self._turns if not turn.timed_out), default=NEVER)
+        if soonest < NEVER:
             self._timer = self._loop.call_at(soonest, self._expire)
 
 

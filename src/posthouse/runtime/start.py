@@ -47,12 +47,15 @@ def connect(
         raise NotBuiltError("store= needs journaled delivery, which this version does not have")
     if serve and not isinstance(service, Service):
         raise UsageError("connect(..., serve=True) needs the Service itself, not its name")
-    return _connected(service, serve=serve, settings=settings_of(transport, config))
+    return _connected(service, serve, transport, config)
 
 
 @asynccontextmanager
-async def _connected(service: Service | str, *, serve: bool, settings: Settings) -> AsyncGenerator[Client, None]:
+async def _connected(
+    service: Service | str, serve: bool, transport: str | None, config: Path | Mapping[str, Any] | None
+) -> AsyncGenerator[Client, None]:
     name = service.name if isinstance(service, Service) else check_part(service, "service")
+    settings = await asyncio.to_thread(settings_of, transport, config)  # it reads files
     async with Host(settings) as host:
         if isinstance(service, Service) and serve:
             await host.serve(service)

@@ -112,6 +112,7 @@ class Harness(Client):
         self._hosts: list[WatchedHost] = []
         self._starting: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
+        self._host: WatchedHost
         self._http: AsyncClient | None = None
         self._gateway: Gateway | None = None
 
@@ -131,7 +132,8 @@ class Harness(Client):
         except BaseException:
             await self._stack.aclose()
             raise
-        super().__init__(host, NAME)
+        self._host = host
+        super().__init__(host.parts, NAME)
         return self
 
     async def __aexit__(

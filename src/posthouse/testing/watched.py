@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from posthouse.contracts.transport import Rejected
 from posthouse.message.codec import decode
+from posthouse.runtime.caller import Caller
 from posthouse.runtime.host import Host
 from posthouse.testing.faulty import FaultyTransport
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from posthouse.contracts.transport import Delivery, Direct, Outcome, Outgoing, Transport
     from posthouse.message.message import Kind, Message
+    from posthouse.runtime.directory import Directory
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.settings import Settings
 
@@ -58,10 +60,9 @@ class WatchedHost(Host):
         self._record = record
         self.transport = RecordingTransport(self.transport, record)
 
-    async def tell(self, message: Message) -> None:
-        """Send a volatile request or event; an event is recorded even if nobody hears it."""
-        self._record.add(message)
-        await super().tell(message)
+    def make_caller(self) -> Caller:
+        """Return one that records what it tells."""
+        return _RecordingCaller(self.transport, self.directory, peer=self.peer, seams=self.seams, record=self._record)
 
     @property
     def is_busy(self) -> bool:
@@ -79,6 +80,17 @@ class WatchedHost(Host):
         held = [delivery for serving in self._servings.values() for delivery in serving.deliveries]
         await self.transport.renew([*held, *self.settler.held])
         await self.registry.register(list(self._present.values()))
+
+
+class _RecordingCaller(Caller):
+    def __init__(self, transport: Transport, directory: Directory, *, peer: str, seams: Seams, record: Record) -> None:
+        super().__init__(transport, directory, peer=peer, seams=seams)
+        self._record = record
+
+    async def tell(self, message: Message) -> None:
+        """Send a volatile request or event; an event is recorded even if nobody hears it."""
+        self._record.add(message)
+        await super().tell(message)
 
 
 class RecordingTransport(FaultyTransport):

@@ -1,0 +1,181 @@
+"""Where the handlers of a service work: slots, threads, and the way back to who asked.
+
+A slot is held by a handler at work and given up by one that waits for a reply, so that services
+which call each other in a ring cannot block each other. A freed slot goes first to a handler that
+had begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from posthouse.flow.concurrency import Slots
+from posthouse.runtime.answers import answer, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from posthouse.contracts.transport import Delivery
+    from posthouse.errors import PosthouseError
+    from posthouse.message.message import Message
+    from posthouse.runtime.client import Client
+    from posthouse.runtime.parts import Parts
+
+THREADS: Final = 1024
+"""The most threads for plain `def` handlers of a service: those at work, and those that wait for a reply."""
+
+NEVER: Final = float("inf")
+
+
+class Work:
+    """A message to be handled, and the delivery that brought it; None for a volatile one."""
+
+    __slots__ = ("delivery", "message")
+
+    def __init__(self, message: Message, delivery: Delivery | None) -> None:
+        self.message = message
+        self.delivery = delivery
+
+
+class Worker(Protocol):
+    """Who takes slots: the runner of one handler."""
+
+    slots: Slots
+    """How many of it may be at work at once."""
+
+    def start_soon(self) -> None:
+        """Try again for a slot."""
+        ...
+
+
+class Turn:
+    """A task that works off a backlog.
+
+    Attributes:
+        worker: whose turn it is.
+        task: the task.
+        works: what it works on now.
+        expires: when the attempt times out, in the loop's time.
+        timed_out: whether it was canceled because of that.
+        has_slot: whether it holds a slot; not while it waits for a reply.
+        thread: the thread of a plain `def` handler, which a time-out cannot end.
+    """
+
+    __slots__ = ("expires", "has_slot", "task", "thread", "timed_out", "worker", "works")
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.task: asyncio.Task[None] | None = None
+        self.works: Sequence[Work] = ()
+        self.expires = NEVER
+        self.timed_out = False
+        self.has_slot = True
+        self.thread: asyncio.Future[Any] | None = None
+
+
+class Workplace:
+    """The slots, threads and answers of one service in this process.
+
+    Attributes:
+        name: of the service.
+        parts: the shared parts of the process.
+        client: sends and asks in the service's name.
+        loop: where it all runs.
+        slots: how many of its handlers may be at work at once.
+    """
+
+    def __init__(self, name: str, *, parts: Parts, client: Client, concurrency: int) -> None:
+        self.name = name
+        self.parts = parts
+        self.client = client
+        self.loop = asyncio.get_running_loop()
+        self.slots = Slots(concurrency)
+        self._hungry: deque[Worker] = deque()
+        self._resuming: deque[tuple[Turn, asyncio.Future[None]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    # --- slots -----------------------------------------------------------------------------------------
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody waits for a slot."""
+        return bool(self._hungry or self._resuming)
+
+    def take_slot(self, worker: Worker) -> bool:
+        """Hold a slot for a worker; one that gets none is started when there is one."""
+        if not worker.slots.take():
+            return False  # one of its own turns will look at the backlog again
+        if self._resuming or not self.slots.take():
+            worker.slots.give()
+            if worker not in self._hungry:
+                self._hungry.append(worker)
+            return False
+        return True
+
+    def give_slot(self, worker: Worker) -> None:
+        """Give a slot back, to whoever waits for one: first those who had begun."""
+        worker.slots.give()
+        self.slots.give()
+        for _ in range(len(self._resuming)):
+            turn, woken = self._resuming.popleft()
+            if woken.done():
+                continue
+            if self._hold(turn):
+                woken.set_result(None)
+                return
+            self._resuming.append((turn, woken))
+        if self._hungry:
+            self._hungry.popleft().start_soon()
+
+    def pause(self, turn: Turn) -> None:
+        """Give up the slot of a turn that waits for a reply."""
+        if turn.has_slot:
+            turn.has_slot = False
+            self.give_slot(turn.worker)
+
+    async def resume(self, turn: Turn) -> None:
+        """Hold a slot again; waits for one."""
+        if self._hold(turn):
+            return
+        woken: asyncio.Future[None] = self.loop.create_future()
+        self._resuming.append((turn, woken))
+        await woken
+
+    def _hold(self, turn: Turn) -> bool:
+        if not turn.worker.slots.take():
+            return False
+        if not self.slots.take():
+            turn.worker.slots.give()
+            return False
+        turn.has_slot = True
+        return True
+
+    # --- threads ---------------------------------------------------------------------------------------
+
+    def threads(self) -> ThreadPoolExecutor:
+        """Return the threads of plain `def` handlers; slots say how many are used."""
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"posthouse-{self.name}")
+        return self._pool
+
+    def close(self) -> None:
+        """Let the threads go; one that is still at work ends by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # --- answers ---------------------------------------------------------------------------------------
+
+    def reply(self, request: Message, data: bytes) -> None:
+        """Answer a request with data."""
+        parts = self.parts
+        answer(parts.transport.direct, request, data, None, source=self.name, now=parts.seams.clock.now())
+
+    def refuse(self, request: Message, error: PosthouseError) -> None:
+        """Answer a request with an error."""
+        parts = self.parts
+        refuse(parts.transport.direct, request, error, source=self.name, now=parts.seams.clock.now())
