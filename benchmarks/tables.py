@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bench import ROOT, Measure, Results, Target, summary
+
+_VERSIONS = (("nats-server", "-v"), ("redis-server", "-v"))
 
 
 def text_of(results: Results) -> str:
@@ -73,8 +76,15 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
+        "servers": [said for argv in _VERSIONS if (said := _version(argv))],
         "commit": commit.stdout.strip(),
     }
+
+
+def _version(argv: tuple[str, str]) -> str:
+    if shutil.which(argv[0]) is None:
+        return ""
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _rows(results: Results, measure: Measure) -> list[str]:
