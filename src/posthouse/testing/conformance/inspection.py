@@ -9,7 +9,7 @@ import pytest
 
 from posthouse.contracts.transport import ACCEPTED, QueueInfo, QueueSpec, Rejected, Released, Transport
 from posthouse.testing.conformance.engine import OnOneEngine, PassTime, every_test_needs, frames_of, to, tries_of
-from posthouse.testing.conformance.waiting import SOME_TURNS, turns
+from posthouse.testing.conformance.waiting import turns
 
 if TYPE_CHECKING:
     from posthouse.testing.clock import ManualClock
@@ -104,9 +104,12 @@ class InspectionTests(OnOneEngine):
         waiting = [
             asyncio.create_task(peer.receive(HELLO, credit=1, wait=self.patience)) for peer in (transport, other)
         ]
-        await turns(SOME_TURNS)
 
-        receivers = (await self.info(transport, HELLO)).receivers
+        receivers = 0
+        async with asyncio.timeout(self.patience):
+            while receivers < 2:  # an engine may need a while to know that somebody waits
+                await turns(1)
+                receivers = (await self.info(transport, HELLO)).receivers
 
         for task in waiting:
             task.cancel()
