@@ -89,6 +89,8 @@ class _Link(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
         if _user_of(transport.get_extra_info("socket")) != self._direct.user:
             transport.abort()
+            if self.peer:
+                self._direct.gone(self, self.unsent())
             return
         transport.set_write_buffer_limits(_HIGH_WATER)
         self._transport = transport

@@ -23,8 +23,10 @@ DATABASE: Final = "transport.db"
 _LONGEST_SOCKET: Final = 107
 """Bytes of a Unix socket's path that Linux takes (sun_path is 108 with its end, see unix(7)); 103 on macOS and BSD."""
 
-_PEER_ROOM: Final = 64
-"""Bytes that we keep free in it for the name of a socket."""
+LONGEST_PEER: Final = 32
+"""Bytes of a peer's id, which names its sockets."""
+
+_PEER_ROOM: Final = LONGEST_PEER + len("/.direct")
 
 
 def make_directory(directory: Path) -> None:

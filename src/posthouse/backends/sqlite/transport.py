@@ -8,6 +8,7 @@ the operations do to the tables is known by each of them.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
@@ -16,6 +17,7 @@ from posthouse.backends.sqlite.claiming import Claim
 from posthouse.backends.sqlite.direct import SqliteDirect
 from posthouse.backends.sqlite.holds import join, split
 from posthouse.backends.sqlite.leasing import LEASE
+from posthouse.backends.sqlite.place import LONGEST_PEER
 from posthouse.backends.sqlite.sending import Lack, SendBatch
 from posthouse.backends.sqlite.settling import SettleBatch, renew
 from posthouse.backends.sqlite.waiting import RECEIVER, leave, wake
@@ -36,6 +38,8 @@ OVERDUE: Final = """
 SELECT name FROM queues WHERE number = :queue AND (next - 1 > cursor
   OR EXISTS (SELECT 1 FROM returned WHERE queue = :queue AND due <= :now)
   OR EXISTS (SELECT 1 FROM leases WHERE queue = :queue AND until <= :now))"""
+
+_PEER: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_PEER}}}")
 
 _UNTOUCHED: Final = Released(untouched=True)
 
@@ -81,14 +85,22 @@ class SqliteTransport:
 
     Args:
         database: the file, shared with the registry of this process.
-        peer: the id of this process, a word that no other process has: the holder of its leases.
+        peer: the id of this process, which no other process has: the holder of its leases, and the name
+            of its sockets; a word of at most 32 letters, digits, `-` and `_`.
         clock: tells when leases end and delays are over.
         overflow_wait: how long a send is held back by a full queue, in seconds.
+
+    Raises:
+        ValueError: the peer is not such a word.
     """
 
     features = Features(durable=True)
 
     def __init__(self, database: Database, *, peer: str, clock: Clock, overflow_wait: Seconds = 5.0) -> None:
+        if not _PEER.fullmatch(peer):
+            raise ValueError(
+                f"a peer's id is a word of at most {LONGEST_PEER} letters, digits, '-' and '_', not {peer!r}"
+            )
         database.peer = peer
         database.queue_rung = self._rung
         database.polls.append(self._poll)

@@ -1,0 +1,230 @@
+"""What is refused at the opening, and what the files look like after it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+
+from posthouse.backends.sqlite import Database
+from posthouse.backends.sqlite.faults import check_engine
+from posthouse.backends.sqlite.schema import VERSION
+from posthouse.contracts.transport import Outgoing, QueueSpec
+from posthouse.errors import StorageError, UnsafeEngineError
+from posthouse.testing import ManualClock
+from tests.unit.backends.sqlite.conftest import OpenTransport
+
+pytestmark = pytest.mark.anyio
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.parametrize("version", ["3.7.0", "3.40.1", "3.51.2"])
+async def test_a_sqlite_that_can_lose_commits_is_refused_with_the_reason(
+    version: str, directory: Path, clock: ManualClock
+):
+    database = Database(directory, clock=clock, engine=version)
+
+    with pytest.raises(UnsafeEngineError, match="WAL-reset") as refusal:
+        await database.open()
+
+    assert version in str(refusal.value)
+    assert "apsw" in refusal.value.hint
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("version", ["3.6.23", "3.51.3", "3.54.1", "4.0.0"])
+def test_a_sqlite_without_that_fault_is_taken(version: str):
+    check_engine(version)
+
+
+async def test_only_its_user_can_read_what_is_stored(directory: Path, open_transport: OpenTransport):
+    transport = await open_transport("one")
+    await transport.declare(QueueSpec("hello"))
+    await transport.send([Outgoing("hello", b"secret")])
+
+    assert mode_of(directory) == 0o700
+    assert mode_of(directory / "run") == 0o700
+    files = [path for path in directory.iterdir() if not path.is_dir()]
+    assert {"transport.db", "transport.db-wal", "transport.db-shm"} <= {path.name for path in files}
+    assert {path.name: oct(mode_of(path)) for path in files} == {path.name: "0o600" for path in files}
+
+
+async def test_a_umask_that_lets_all_read_changes_nothing(directory: Path, open_transport: OpenTransport):
+    before = os.umask(0)
+    try:
+        await open_transport("one")
+    finally:
+        os.umask(before)
+
+    assert mode_of(directory) == 0o700
+    assert mode_of(directory / "transport.db") == 0o600
+
+
+async def test_a_data_directory_behind_a_symbolic_link_is_refused(tmp_path: Path, clock: ManualClock):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    with pytest.raises(StorageError, match="symbolic link") as refusal:
+        await Database(tmp_path / "link", clock=clock).open()
+
+    assert str(tmp_path / "real") in refusal.value.hint
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+async def test_a_database_that_is_a_symbolic_link_is_refused(directory: Path, clock: ManualClock, tmp_path: Path):
+    directory.mkdir(mode=0o700)
+    (directory / "transport.db").symlink_to(tmp_path / "elsewhere.db")
+
+    with pytest.raises(StorageError, match="symbolic link"):
+        await Database(directory, clock=clock).open()
+
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+async def test_a_directory_that_others_may_write_to_is_refused(directory: Path, clock: ManualClock):
+    directory.mkdir()
+    directory.chmod(0o777)
+
+    with pytest.raises(StorageError, match="other users may write") as refusal:
+        await Database(directory, clock=clock).open()
+
+    assert f"chmod 700 {directory}" in refusal.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+async def test_a_directory_of_another_user_is_refused(directory: Path, clock: ManualClock):
+    directory.mkdir(mode=0o700)
+    os.chown(directory, 12345, 12345)
+
+    with pytest.raises(StorageError, match="belongs to user 12345"):
+        await Database(directory, clock=clock).open()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+async def test_a_directory_without_rights_is_refused(directory: Path, clock: ManualClock):
+    directory.mkdir()
+    directory.chmod(0o500)
+
+    with pytest.raises(StorageError) as refusal:
+        await Database(directory, clock=clock).open()
+
+    assert refusal.value.hint
+
+
+async def test_a_file_in_the_place_of_the_directory_is_refused(directory: Path, clock: ManualClock):
+    directory.write_text("mine")
+
+    with pytest.raises(StorageError, match="not a directory"):
+        await Database(directory, clock=clock).open()
+
+    assert directory.read_text() == "mine"
+
+
+async def test_a_directory_in_the_place_of_the_file_is_refused(directory: Path, clock: ManualClock):
+    (directory / "transport.db").mkdir(parents=True)
+
+    with pytest.raises(StorageError) as refusal:
+        await Database(directory, clock=clock).open()
+
+    assert refusal.value.hint
+
+
+async def test_a_file_that_is_not_a_database_is_refused_and_left_alone(directory: Path, clock: ManualClock):
+    directory.mkdir()
+    (directory / "transport.db").write_text("not a database at all, but long enough to be looked at" * 100)
+    before = (directory / "transport.db").read_bytes()
+
+    with pytest.raises(StorageError, match="not a SQLite database") as refusal:
+        await Database(directory, clock=clock).open()
+
+    assert "Move" in refusal.value.hint
+    assert (directory / "transport.db").read_bytes() == before
+
+
+async def test_a_database_of_another_program_is_refused(directory: Path, clock: ManualClock):
+    directory.mkdir()
+    with apsw.Connection(str(directory / "transport.db")) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+
+    with pytest.raises(StorageError, match="another program"):
+        await Database(directory, clock=clock).open()
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(
+    directory: Path, clock: ManualClock, open_transport: OpenTransport
+):
+    transport = await open_transport("one")
+    await transport.close()
+    with apsw.Connection(str(directory / "transport.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+
+    with pytest.raises(StorageError, match="newer posthouse") as refusal:
+        await Database(directory, clock=clock).open()
+
+    assert "Upgrade" in refusal.value.hint
+
+
+async def test_after_a_refusal_the_same_database_opens_when_the_cause_is_gone(directory: Path, clock: ManualClock):
+    directory.write_text("in the way")
+    database = Database(directory, clock=clock)
+    with pytest.raises(StorageError):
+        await database.open()
+    directory.unlink()
+
+    await database.open()
+
+    assert await database.call(lambda sql: sql.execute("SELECT count(*) FROM queues").fetchall()) == [(0,)]
+    await database.close()
+
+
+async def test_what_was_stored_is_there_after_a_restart(open_transport: OpenTransport):
+    before = await open_transport("one")
+    await before.declare(QueueSpec("hello"))
+    await before.send([Outgoing("hello", b"tea")])
+    await before.close()
+
+    after = await open_transport("two")
+
+    assert [delivery.frame for delivery in await after.receive("hello", credit=10)] == [b"tea"]
+
+
+async def test_a_long_path_has_its_sockets_elsewhere_and_all_processes_find_them(
+    tmp_path: Path, clock: ManualClock, open_transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
+):
+    directory = tmp_path / ("long" * 40)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", f"/tmp/posthouse-test-{os.getpid()}")
+    Path(os.environ["XDG_RUNTIME_DIR"]).mkdir(mode=0o700)
+    one = await open_transport("one", database=Database(directory, clock=clock))
+    two = await open_transport("two", database=Database(directory, clock=clock))
+    await one.declare(QueueSpec("hello"))
+
+    [sockets] = Path(os.environ["XDG_RUNTIME_DIR"]).iterdir()
+
+    assert mode_of(sockets) == 0o700
+    assert {path.name for path in sockets.iterdir()} == {"one.bell", "one.direct", "two.bell", "two.direct"}
+    await one.close()
+    await two.close()
+    assert list(sockets.iterdir()) == []
+    sockets.rmdir()
+    sockets.parent.rmdir()
+
+
+async def test_sockets_of_dead_processes_are_removed_at_the_opening(directory: Path, open_transport: OpenTransport):
+    first = await open_transport("one")
+    for name in ("gone.bell", "gone.direct"):
+        (directory / "run" / name).touch()
+        os.utime(directory / "run" / name, (0, 0))
+    await open_transport("two")
+
+    left = {path.name for path in (directory / "run").iterdir()}
+
+    assert left == {"one.bell", "one.direct", "two.bell", "two.direct"}
+    assert first.direct.peer == "one"

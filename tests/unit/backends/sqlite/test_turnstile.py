@@ -1,0 +1,89 @@
+"""Two writers share the file; counted, not timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from posthouse.backends.sqlite.turnstile import Turnstile
+from tests.unit.backends.sqlite.children import child
+
+pytestmark = pytest.mark.anyio
+
+WRITER = """
+    async def main():
+        await transport.open()
+        await transport.declare(QueueSpec(peer, capacity=1_000_000), QueueSpec("all", capacity=1_000_000))
+        tell("ready")
+        asked()
+        mine = 0
+        while True:
+            await transport.send([Outgoing(peer, b"x" * 300), Outgoing("all", b"x" * 300)])
+            mine += 1
+            stored = await database.call(lambda sql: sql.execute("SELECT messages FROM queues WHERE name = 'all'").fetchall())
+            if stored[0][0] >= 600:
+                break
+        tell(mine)
+        asked()
+
+    asyncio.run(main())
+"""
+
+
+async def test_of_two_processes_that_write_without_pause_each_gets_at_least_a_third(directory: Path):
+    async with child(directory, "one", WRITER) as one, child(directory, "two", WRITER) as two:
+        assert (await one.line(), await two.line()) == ("ready", "ready")
+        one.ask("go")
+        two.ask("go")
+
+        shares = [int(await one.line()), int(await two.line())]
+
+        assert min(shares) >= sum(shares) / 3
+
+
+async def test_who_waits_goes_before_who_has_just_been_inside(tmp_path: Path):
+    busy, waiting = Turnstile(tmp_path), Turnstile(tmp_path)
+    assert busy.enter()
+    assert not waiting.enter(patience=0.0)
+
+    busy.leave()
+
+    assert waiting.enter(patience=0.0)
+    assert not busy.enter(patience=0.0)
+    waiting.leave()
+    busy.close()
+    waiting.close()
+
+
+async def test_who_could_not_get_in_stands_in_nobodys_way(tmp_path: Path):
+    """What runs on his loop meanwhile may take long, so he has given his turn back."""
+    inside, gave_up, third = Turnstile(tmp_path), Turnstile(tmp_path), Turnstile(tmp_path)
+    assert inside.enter()
+    assert not gave_up.enter(patience=0.0)
+    inside.leave()
+
+    assert third.enter(patience=0.0)
+
+    for turnstile in (inside, gave_up, third):
+        turnstile.close()
+
+
+async def test_a_killed_process_frees_the_turnstile(directory: Path):
+    program = """
+        from posthouse.backends.sqlite.turnstile import Turnstile
+        turnstile = Turnstile(directory)
+        assert turnstile.enter()
+        tell("inside")
+        asked()
+    """
+    directory.mkdir()
+    turnstile = Turnstile(directory)
+    async with child(directory, "one", program) as holder:
+        assert await holder.line() == "inside"
+        assert not turnstile.enter(patience=0.0)
+
+        await holder.kill()
+
+        assert turnstile.enter(patience=0.0)
+    turnstile.close()
