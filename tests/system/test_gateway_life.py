@@ -78,9 +78,10 @@ async def test_it_takes_part_as_an_instance_that_serves_nothing():
 # --- in somebody's app -----------------------------------------------------------------------------------
 
 
-async def test_mounted_it_serves_under_the_prefix_and_says_so_in_locations():
+@pytest.mark.parametrize("key", [{}, {"idempotency-key": "k"}], ids=["without key", "with key"])
+async def test_mounted_it_serves_under_the_prefix_and_says_so_in_locations(key: dict[str, str]):
     async with opened(root="/api") as door:
-        response = await door.post("/api/orders", json={"sku": "tea"}, headers={"prefer": "respond-async"})
+        response = await door.post("/api/orders", json={"sku": "tea"}, headers={"prefer": "respond-async", **key})
 
         assert response.headers["location"] == f"/api/requests/{response.json()['id']}"
         assert (await door.get(response.headers["location"])).status_code == 200

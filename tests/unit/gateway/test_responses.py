@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from posthouse.errors import (
+    DiskFullError,
     FailedError,
     InvalidDataError,
     MethodNotAllowedError,
@@ -127,6 +128,7 @@ def test_data_that_does_not_fit_is_told_with_the_place(text: str, path: str, mes
         (NotServedError("nobody"), 503, True),
         (QueueUnknownError("gone"), 503, True),
         (Reject("slow down", status=429), 429, True),
+        (DiskFullError("no room"), 507, True),
         (OutcomeUnknownError("died"), 504, False),
         (Reject("no"), 422, False),
     ],
