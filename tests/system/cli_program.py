@@ -6,6 +6,7 @@ sleeps. Whatever a test does, its processes are gone when it ends.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -78,8 +79,8 @@ class Program:
         self._complained: queue.Queue[str | None] = queue.Queue()
         self._said: queue.Queue[str | None] = queue.Queue()
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._said.put)),
-            threading.Thread(target=self._read, args=(self.process.stderr, self._hear_error)),
+            threading.Thread(target=self._read, args=(self.process.stdout, self._said.put), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self._hear_error), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -160,7 +161,7 @@ def post(url: str, data: object, headers: Mapping[str, str] | None = None) -> tu
 
 
 class Watched:
-    """Processes, watched from now on by descriptors that cannot mean another process later."""
+    """Processes, watched from now on by descriptors that cannot mean another process later; killed at the end."""
 
     def __init__(self, *pids: int) -> None:
         self._open = {pid: os.pidfd_open(pid) for pid in pids}
@@ -174,7 +175,11 @@ class Watched:
                 return False
         return True
 
-    def close(self) -> None:
-        """Let go."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for descriptor in self._open.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)

@@ -88,15 +88,13 @@ def test_a_file_that_is_not_there_ends_it(app: Path, wrong: str):
 def test_a_program_that_dies_waits_for_a_change(app: Path):
     with Program("dev", "app.py", "--bind", ANY_PORT, cwd=app.parent) as dev:
         pid = dev.event("ready")["pid"]
-        watched = Watched(pid)
+        with Watched(pid) as watched:
+            os.kill(pid, signal.SIGKILL)
 
-        os.kill(pid, signal.SIGKILL)
-
-        assert watched.all_gone()
-        dev.event("ended", status=-9)
-        app.touch()
-        dev.event("ready")
-        watched.close()
+            assert watched.all_gone()
+            dev.event("ended", status=-9)
+            app.touch()
+            dev.event("ready")
 
 
 def test_a_port_in_use_ends_it_with_what_to_do(app: Path):
@@ -112,22 +110,22 @@ def test_a_port_in_use_ends_it_with_what_to_do(app: Path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_when_it_is_told_to_and_leaves_nothing_behind(app: Path, how: signal.Signals):
-    with Program("dev", "app.py", "--bind", ANY_PORT, cwd=app.parent) as dev:
-        watched = Watched(dev.event("ready")["pid"])
-
+    with (
+        Program("dev", "app.py", "--bind", ANY_PORT, cwd=app.parent) as dev,
+        Watched(dev.event("ready")["pid"]) as watched,
+    ):
         dev.signal(how)
 
         assert dev.ended() == 0
         assert watched.all_gone()
         assert dev.errors == []
-        watched.close()
 
 
 def test_killed_it_leaves_nothing_behind(app: Path):
-    with Program("dev", "app.py", "--bind", ANY_PORT, cwd=app.parent) as dev:
-        watched = Watched(dev.event("ready")["pid"])
-
+    with (
+        Program("dev", "app.py", "--bind", ANY_PORT, cwd=app.parent) as dev,
+        Watched(dev.event("ready")["pid"]) as watched,
+    ):
         dev.signal(signal.SIGKILL)
 
         assert watched.all_gone()
-        watched.close()

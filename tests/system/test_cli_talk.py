@@ -274,10 +274,8 @@ def test_ctrl_c_is_quiet(tmp_path: Path):
     (tmp_path / "app.py").write_text(APP)
     posthouse("_announce", "app.py", cwd=tmp_path)
 
-    with Program("run", "app.py", cwd=tmp_path) as run:
-        watched = Watched(run.event("ready")["pid"])
+    with Program("run", "app.py", cwd=tmp_path) as run, Watched(run.event("ready")["pid"]):
         run.signal(signal.SIGINT)
 
         assert run.ended() == 0
         assert run.errors == []
-        watched.close()

@@ -61,26 +61,25 @@ def test_sigterm_ends_all_in_order_and_leaves_no_process(app: Path):
     with Program("up", "app.py", "--bind", ANY_PORT, "--instances", "prices=2", cwd=app.parent) as up:
         pids = started(up, "shop", "prices/1", "prices/2", "audit", "gateway")
         up.event("ready")
-        watched = Watched(*pids.values())
+        with Watched(*pids.values()) as watched:
+            up.signal(signal.SIGTERM)
 
-        up.signal(signal.SIGTERM)
-
-        assert up.event("stopped")["part"] == "gateway"
-        assert up.ended() == 0
-        assert watched.all_gone()
-        assert up.errors == []
-        watched.close()
+            assert up.event("stopped")["part"] == "gateway"
+            assert up.ended() == 0
+            assert watched.all_gone()
+            assert up.errors == []
 
 
 def test_a_killed_supervisor_leaves_no_process(app: Path):
-    with Program("up", "app.py", "--bind", ANY_PORT, cwd=app.parent) as up:
-        watched = Watched(*started(up, "shop", "prices", "audit", "gateway").values())
+    with (
+        Program("up", "app.py", "--bind", ANY_PORT, cwd=app.parent) as up,
+        Watched(*started(up, "shop", "prices", "audit", "gateway").values()) as watched,
+    ):
         up.event("ready")
 
         up.signal(signal.SIGKILL)
 
         assert watched.all_gone()
-        watched.close()
 
 
 def test_a_port_in_use_ends_all(app: Path):
