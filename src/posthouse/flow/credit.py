@@ -3,6 +3,9 @@
 Few enough that a slow handler does not hoard what another instance could do, many enough that a
 fast one never waits for its queue: what it would finish in LOOK_AHEAD seconds at the speed that
 was measured, and never less than it can work on at once.
+
+Asking for half the target at a time makes each claim worth its transaction. But no place to work at
+stays empty for that: while fewer are here than can be worked on at once, more are asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK_AHEAD: Final[Seconds] = 0.1
 CEILING: Final = 1024
-"""Beyond it, larger batches were not measured to be faster."""
+"""The most of one claim, and the most to look ahead; beyond it, larger ones were not measured to be faster."""
 
 
 @dataclass(slots=True)
@@ -36,17 +39,19 @@ class Credit:
 
     def __post_init__(self) -> None:
         """Begin with what can be worked on at once."""
-        self.target = min(self.concurrency, CEILING)
+        self.target = self.concurrency
+
+    @property
+    def low_water(self) -> int:
+        """How many may be here at most for more to be asked for."""
+        return max(self.target // 2, self.concurrency - 1)
 
     def ask(self, *, held: int, now: Seconds) -> int:
-        """Return how many more to ask for, now that `held` are here; 0 while half of the target is.
-
-        Asking for half a target at a time makes each claim worth its transaction.
-        """
+        """Return how many more to ask for, now that `held` are here; 0 while that is above the low water."""
         elapsed = now - self.measured_at
-        if elapsed > 0:
-            speed = self.done / elapsed
-            ahead = int(speed * LOOK_AHEAD)
-            self.target = max(min(self.concurrency, CEILING), min(CEILING, max(ahead, self.target // 2)))
+        # Over less than this, two messages that happened to end together would look like a fast handler.
+        if elapsed > 0 and (elapsed >= LOOK_AHEAD or self.done * 2 >= self.target):
+            ahead = int(min(CEILING, self.done / elapsed * LOOK_AHEAD))
+            self.target = max(self.concurrency, ahead, min(CEILING, self.target // 2))
             self.measured_at, self.done = now, 0
-        return self.target - held if held * 2 <= self.target else 0
+        return min(CEILING, self.target - held) if held <= self.low_water else 0

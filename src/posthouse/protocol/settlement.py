@@ -33,6 +33,10 @@ DELIVERIES: Final = 20
 Source: the limit of 20 that RabbitMQ's quorum queues set by default from 4.0 on."""
 
 
+REASON_LIMIT: Final = 1000
+"""The most characters of a reason; the whole text stands in the detail."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How often, and how soon again."""
@@ -126,7 +130,7 @@ def settle(
     match end:
         case Decided(error):
             keep = None if waited_for else "failed" if isinstance(error, NotDoneError) else "parked"
-            return Over(error if waited_for else None, keep, error.code, str(error) or error.code)
+            return Over(error if waited_for else None, keep, error.code, one_line(str(error)) or error.code)
         case Failed(cause, detail, after):
             tries = failures + 1
             if tries < policy.attempts and attempt < DELIVERIES:
@@ -142,10 +146,16 @@ def crashed_too_often(*, name: str, attempt: int, waited_for: bool, policy: Poli
 
 
 def _exhausted(name: str, tries: int, cause: str, detail: str, *, waited_for: bool, policy: Policy) -> Over:
-    reason = f"{name} failed after {tries} {'attempt' if tries == 1 else 'attempts'}: {cause}"
+    reason = f"{name} failed after {tries} {'attempt' if tries == 1 else 'attempts'}: {one_line(cause)}"
     tell = FailedError(reason) if waited_for and policy.exhausted == "fail" else None
     keep = "failed" if policy.exhausted == "fail" else "parked"
     return Over(tell, keep, FailedError.code, reason, detail)
+
+
+def one_line(text: str) -> str:
+    """Return a text as a reason can hold it: one line, and no longer than REASON_LIMIT."""
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_LIMIT else f"{line[: REASON_LIMIT - 3]}..."
 
 
 def passes_on(error: BaseException) -> bool:
