@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from posthouse.clock import seconds
 from posthouse.errors import UsageError
 from posthouse.message.message import Mode
-from posthouse.runtime.client import DEFAULT_TIMEOUT
+from posthouse.runtime.client import DEFAULT_TIMEOUT, length_of
 from posthouse.runtime.outbound import instant_of
 
 if TYPE_CHECKING:
@@ -50,12 +49,14 @@ class Attempt:
         self._must_be_running("call")
         place = self._place
         when = instant_of(deadline, clock=place.parts.seams.clock, inherited=self._message.deadline)
-        wait = seconds(timeout) if timeout is not None else None if when else DEFAULT_TIMEOUT
+        wait = length_of(timeout) if timeout is not None else None if when else DEFAULT_TIMEOUT
         place.pause(self._turn)
         try:
             result = await place.client.ask(op, data, timeout=wait, deadline=when, work=self._message.id)
         except asyncio.CancelledError:
-            raise  # the handler is at its end: it needs no slot again
+            if not self._turn.is_ending:  # the handler's own time-out: it goes on, and needs a slot for that
+                await place.resume(self._turn)
+            raise
         except BaseException:
             await place.resume(self._turn)
             raise

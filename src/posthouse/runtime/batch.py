@@ -74,14 +74,18 @@ class BatchRunner(Runner):
         if isinstance(outcome, Failed) and len(opened) > 1:
             await self._one_by_one(turn, opened)
             return
-        self._end_all([work for work, _data in opened], outcome)
-        await self._wait_for_thread(turn)
+        works = [work for work, _data in opened]
+        self._end_all(works, outcome)
+        if turn.thread is not None:
+            self._let_go(turn, works)
+            await self._wait_for_thread(turn)
 
     async def _one_by_one(self, turn: Turn, opened: list[tuple[Work, Any]]) -> None:
         await self._wait_for_thread(turn)
         for work, data in opened:
             outcome = await self._attempt(turn, work, [data])
             self._end_all([work], outcome)
+            self._let_go(turn, [work])
             await self._wait_for_thread(turn)
             await asyncio.sleep(0)
 

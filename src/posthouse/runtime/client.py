@@ -67,7 +67,7 @@ class Client:
         """
         _only_what_is_built(priority=priority, id=id)
         when = instant_of(deadline, clock=self._clock)
-        return await self.ask(op, data, timeout=None if timeout is None else _length(timeout), deadline=when)
+        return await self.ask(op, data, timeout=None if timeout is None else length_of(timeout), deadline=when)
 
     async def send(
         self,
@@ -220,7 +220,12 @@ class Client:
         )
 
 
-def _length(duration: Duration) -> Seconds:
+def length_of(duration: Duration) -> Seconds:
+    """Return how many seconds a duration lasts.
+
+    Raises:
+        UsageError: it is none.
+    """
     if duration == "30s":  # the default: not parsed for every call
         return DEFAULT_TIMEOUT
     try:

@@ -51,13 +51,14 @@ class Receiver:
         failures = 0
         runner = self._runner
         loop = asyncio.get_running_loop()
-        credit = Credit(max(runner.slots.limit, runner.batch), measured_at=loop.time())
+        # A batch is at work while the next one fills.
+        credit = Credit(max(runner.slots.limit, 2 * runner.batch if runner.batch > 1 else 1), measured_at=loop.time())
         while True:
             credit.done += runner.done
             runner.done = 0
-            wanted = credit.ask(held=runner.held, now=loop.time())
+            wanted = credit.ask(held=runner.pressing, now=loop.time())
             if not wanted:
-                runner.low_water = credit.target // 2
+                runner.low_water = credit.low_water
                 self._room.clear()
                 await self._room.wait()
                 continue

@@ -21,11 +21,12 @@ import msgspec
 from posthouse.declare.options import rate_of
 from posthouse.declare.schema_of import encode
 from posthouse.declare.target import Handler
-from posthouse.errors import ExpiredError, InvalidDataError, Reject
+from posthouse.errors import ExpiredError, FailedError, InvalidDataError, Reject
 from posthouse.flow.concurrency import Slots
 from posthouse.flow.rate import TokenBucket
 from posthouse.protocol.settlement import Decided, Failed
 from posthouse.runtime.attempt import Attempt
+from posthouse.runtime.caller import FRAME_LIMIT
 from posthouse.runtime.context import Context, SyncContext
 from posthouse.runtime.ending import Ending, end_of
 from posthouse.runtime.workplace import NEVER, Turn
@@ -46,6 +47,12 @@ DEFAULT_TIMEOUT: Final[Seconds] = 300.0
 
 BREATH: Final = 128
 """Messages after which a turn lets the loop look at everything else."""
+
+WAITING: Final = 1024
+"""Handlers that wait for a reply, and for which as many other messages are taken; beyond, they count as at work."""
+
+LAST_WORD: Final[Seconds] = 2.0
+"""How long a handler that is canceled at the end of a drain may take to end."""
 
 UNFIT: Final = object()
 """In place of data that may not be run."""
@@ -77,7 +84,9 @@ class Runner:
         self.on_low: Callable[[], None] = _nothing
         self.on_idle: Callable[[], None] = _nothing
         self._backlog: deque[Work] = deque()
-        self._turns: set[Turn] = set()
+        self._turns: dict[Turn, None] = {}  # a dict, not a set: it keeps the order, so that every run is the same
+        self._excused = 0
+        self._stopped = False
         self._place = place
         self._target = target
         self._decode = decode
@@ -98,6 +107,11 @@ class Runner:
         self._backlog.extend(works)
         self.held += len(self._backlog) - before
         self.start()
+
+    @property
+    def pressing(self) -> int:
+        """Messages here, without those whose handlers wait for a reply: in their place others are taken."""
+        return self.held - self._excused
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -122,17 +136,23 @@ class Runner:
         kept = [work for work in self._backlog if id(work.delivery) not in lost]
         self.held -= len(self._backlog) - len(kept)
         self._backlog = deque(kept)
+        self._look_low()
 
     # --- turns -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start a turn if there is work that is due, and a slot for it."""
         self._start_is_due = False
-        if self._rest is not None or not self._due() or not self._place.take_slot(self):
+        place = self._place
+        if self._rest is not None or not self._due():
+            place.offer_slot()
+            return
+        if not place.take_slot(self):
             return
         turn = Turn(self)
-        self._turns.add(turn)
-        turn.task = self._place.parts.seams.spawn(self._work_off(turn), f"posthouse {self.name}")
+        self._turns[turn] = None
+        # In the context that every handler begins with: this may be called from within another one.
+        turn.task = place.context.run(place.parts.seams.spawn, self._work_off(turn), f"posthouse {self.name}")
         turn.task.add_done_callback(lambda task: self._ended(turn, task))
 
     def start_soon(self) -> None:
@@ -142,14 +162,21 @@ class Runner:
             self._loop.call_soon(self.start)
 
     async def stop(self) -> list[Work]:
-        """Cancel every turn, wait for their ends, and return what they worked on."""
-        turns = list(self._turns)
-        works = [work for turn in turns for work in turn.works]
-        for turn in turns:
-            if turn.task is not None:
-                turn.task.cancel()
-        await asyncio.gather(*(turn.task for turn in turns if turn.task is not None), return_exceptions=True)
-        return works
+        """Cancel every turn, wait for their ends, and return what they did not end.
+
+        One that will not end is given up after LAST_WORD seconds, so that the process can.
+        """
+        self._stopped = True
+        turns = {turn.task: turn for turn in self._turns if turn.task is not None}
+        if not turns:
+            return []
+        for task, turn in turns.items():
+            turn.is_ending = True
+            task.cancel()
+        _ended, deaf = await asyncio.wait(turns, timeout=LAST_WORD)
+        if deaf:
+            _log.error("%s: %d canceled handlers go on; they are given up", self.name, len(deaf))
+        return [work for turn in turns.values() for work in turn.works]
 
     def close(self) -> None:
         """Stop the timers."""
@@ -177,11 +204,12 @@ class Runner:
             if self._backlog:
                 self.start_soon()
             await self._handle(turn, works)
+            self.done += len(works)
+            self.held -= len(turn.works)
             turn.works = ()
-            count = len(works)
-            self.done += count
-            self.held -= count
-            if self.held <= self.low_water:
+            if turn.excused:
+                self.waits_no_more(turn)
+            if self.held - self._excused <= self.low_water:
                 self.on_low()
             if place.crowded or not turn.has_slot or copy_context() != clean:
                 return  # another handler's turn, or this context is used up
@@ -202,17 +230,47 @@ class Runner:
 
     def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
         place = self._place
-        self._turns.discard(turn)
+        self._turns.pop(turn, None)
         if turn.has_slot:
             place.give_slot(self)
-        if turn.works:  # canceled by a drain, which has handed them back
-            self.held -= len(turn.works)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if turn.excused:
+            self.waits_no_more(turn)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             _log.error("%s: an error of posthouse itself ended a turn", self.name, exc_info=error)
+        if turn.works:
+            self.held -= len(turn.works)
+            if not self._stopped:  # else the drain that canceled it hands them back
+                for work in turn.works:
+                    self._ending.badly(work, Failed("its turn was canceled") if error is None else end_of(error))
+            self._look_low()
         if self._backlog:
             self.start_soon()
         elif not self._turns:
             self.on_idle()
+
+    def waits(self, turn: Turn) -> None:
+        """A handler waits for a reply, and holds no slot: what is behind it may begin, and more is taken in."""
+        if self._excused < WAITING:
+            turn.excused = len(turn.works)
+            self._excused += turn.excused
+            self._look_low()
+        if self._backlog:
+            self.start_soon()
+
+    def waits_no_more(self, turn: Turn) -> None:
+        """It has got its reply, or has ended."""
+        self._excused -= turn.excused
+        turn.excused = 0
+
+    def _let_go(self, turn: Turn, works: Sequence[Work]) -> None:
+        """Count what was ended as here no more, though its turn goes on."""
+        turn.works = [work for work in turn.works if work not in works]
+        self.held -= len(works)
+
+    def _look_low(self) -> None:
+        if self.held - self._excused <= self.low_water:
+            self.on_low()
 
     # --- one attempt -----------------------------------------------------------------------------------
 
@@ -227,6 +285,7 @@ class Runner:
         else:
             self._ending.badly(work, outcome)
         if turn.thread is not None:
+            self._let_go(turn, works)  # ended, whatever the thread still does
             await self._wait_for_thread(turn)
 
     def _open(self, work: Work) -> Any:
@@ -239,9 +298,11 @@ class Runner:
             return UNFIT
         try:
             return self._decode(message.data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._ending.badly(work, Decided(InvalidDataError(f"the data does not fit {self.name}: {error}")))
-            return UNFIT
+        except Exception as error:  # from the user's own type: its __post_init__, say
+            self._ending.badly(work, end_of(error))
+        return UNFIT
 
     async def _attempt(self, turn: Turn, work: Work, data: Any) -> bytes | End:
         """Run the handler once; return its reply, encoded, or the end that it came to."""
@@ -261,12 +322,16 @@ class Runner:
                 attempt = Attempt(self._place, turn, work.message)
                 result = await target.function(data, _context(Context, attempt, work))
             end = Decided(result) if isinstance(result, Reject) else encode(result)
+            if type(end) is bytes and len(end) > FRAME_LIMIT and work.message.reply_to:
+                raise FailedError(f"the reply of {self.name} has {len(end):,} bytes; a message takes {FRAME_LIMIT:,}")
             if attempt is not None and attempt.kept is not None:
                 await attempt.leave()  # returned, a Reject keeps what was sent
         except asyncio.CancelledError:
             if turn.timed_out:
                 end = Failed(f"it timed out after {self._timeout:g} s")
             elif turn.task is not None and turn.task.cancelling():
+                if attempt is not None:
+                    attempt.close()
                 raise
             else:  # something that the handler waited for was canceled, not the handler
                 end = Failed("CancelledError: what it waited for was canceled")
@@ -276,14 +341,14 @@ class Runner:
             attempt.close()
         turn.expires = NEVER
         if turn.timed_out:  # taken back, also when the handler ended well in that very moment
-            turn.timed_out = False
+            turn.timed_out = turn.is_ending = False
             if turn.task is not None:
                 turn.task.uncancel()
         return end
 
     async def _in_thread(self, turn: Turn, *arguments: Any) -> Any:
         function = self._target.function
-        call = partial(copy_context().run, function, *arguments)
+        call = partial(copy_context().run, _in_its_thread, function, *arguments)
         thread = self._loop.run_in_executor(self._place.threads(), call)
         turn.thread = thread
         result = await asyncio.shield(thread)
@@ -305,11 +370,18 @@ class Runner:
         self._timer = None
         for turn in self._turns:
             if turn.expires <= now and not turn.timed_out and turn.task is not None:
-                turn.timed_out = True
+                turn.timed_out = turn.is_ending = True
                 turn.task.cancel()
         soonest = min((turn.expires for turn in self._turns if not turn.timed_out), default=NEVER)
         if soonest < NEVER:
             self._timer = self._loop.call_at(soonest, self._expire)
+
+
+def _in_its_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except StopIteration as error:  # no future takes it, as no coroutine raises it
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _bucket(target: Target, now: Seconds) -> TokenBucket | None:

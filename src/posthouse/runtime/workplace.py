@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from posthouse.flow.concurrency import Slots
@@ -50,6 +51,14 @@ class Worker(Protocol):
         """Try again for a slot."""
         ...
 
+    def waits(self, turn: Turn) -> None:
+        """One of its handlers waits for a reply now."""
+        ...
+
+    def waits_no_more(self, turn: Turn) -> None:
+        """It does not."""
+        ...
+
 
 class Turn:
     """A task that works off a backlog.
@@ -62,9 +71,11 @@ class Turn:
         timed_out: whether it was canceled because of that.
         has_slot: whether it holds a slot; not while it waits for a reply.
         thread: the thread of a plain `def` handler, which a time-out cannot end.
+        excused: how many messages its worker does not count as pressing, since it waits for a reply.
+        is_ending: whether it was canceled for good: by its time-out, or by a drain.
     """
 
-    __slots__ = ("expires", "has_slot", "task", "thread", "timed_out", "worker", "works")
+    __slots__ = ("excused", "expires", "has_slot", "is_ending", "task", "thread", "timed_out", "worker", "works")
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -74,6 +85,8 @@ class Turn:
         self.timed_out = False
         self.has_slot = True
         self.thread: asyncio.Future[Any] | None = None
+        self.excused = 0
+        self.is_ending = False
 
 
 class Workplace:
@@ -85,6 +98,7 @@ class Workplace:
         client: sends and asks in the service's name.
         loop: where it all runs.
         slots: how many of its handlers may be at work at once.
+        context: the context variables that each handler begins with: those of the lifespan.
     """
 
     def __init__(self, name: str, *, parts: Parts, client: Client, concurrency: int) -> None:
@@ -93,6 +107,7 @@ class Workplace:
         self.client = client
         self.loop = asyncio.get_running_loop()
         self.slots = Slots(concurrency)
+        self.context = copy_context()
         self._hungry: deque[Worker] = deque()
         self._resuming: deque[tuple[Turn, asyncio.Future[None]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
@@ -108,7 +123,7 @@ class Workplace:
         """Hold a slot for a worker; one that gets none is started when there is one."""
         if not worker.slots.take():
             return False  # one of its own turns will look at the backlog again
-        if self._resuming or not self.slots.take():
+        if not self.slots.take():
             worker.slots.give()
             if worker not in self._hungry:
                 self._hungry.append(worker)
@@ -119,38 +134,51 @@ class Workplace:
         """Give a slot back, to whoever waits for one: first those who had begun."""
         worker.slots.give()
         self.slots.give()
-        for _ in range(len(self._resuming)):
-            turn, woken = self._resuming.popleft()
-            if woken.done():
-                continue
-            if self._hold(turn):
-                woken.set_result(None)
-                return
-            self._resuming.append((turn, woken))
-        if self._hungry:
+        if self._resuming:
+            self._resume_those_who_can()
+        self.offer_slot()
+
+    def offer_slot(self) -> None:
+        """Let the next worker try, if a slot is free: whoever was asked before had no use for it."""
+        if self._hungry and self.slots.taken < self.slots.limit:
             self._hungry.popleft().start_soon()
 
     def pause(self, turn: Turn) -> None:
         """Give up the slot of a turn that waits for a reply."""
         if turn.has_slot:
             turn.has_slot = False
+            turn.worker.waits(turn)
             self.give_slot(turn.worker)
 
     async def resume(self, turn: Turn) -> None:
-        """Hold a slot again; waits for one."""
+        """Hold a slot again; waits for one. A turn that waits for several replies at once holds one slot."""
         if self._hold(turn):
             return
         woken: asyncio.Future[None] = self.loop.create_future()
         self._resuming.append((turn, woken))
         await woken
 
+    def _resume_those_who_can(self) -> None:
+        """Wake who has got its reply and finds a slot; who is over its own handler's limit waits on."""
+        for _ in range(len(self._resuming)):
+            turn, woken = self._resuming.popleft()
+            if woken.done():
+                continue
+            if self._hold(turn):
+                woken.set_result(None)
+            else:
+                self._resuming.append((turn, woken))
+
     def _hold(self, turn: Turn) -> bool:
+        if turn.has_slot:
+            return True
         if not turn.worker.slots.take():
             return False
         if not self.slots.take():
             turn.worker.slots.give()
             return False
         turn.has_slot = True
+        turn.worker.waits_no_more(turn)
         return True
 
     # --- threads ---------------------------------------------------------------------------------------
