@@ -125,3 +125,18 @@ def test_all_queues_and_subscriptions_are_there_before_anything_runs(app: Path):
         "prices.quote": 0,
         "shop.buy": 0,
     }
+
+
+def test_a_gateway_of_its_own_serves_what_another_process_announced(app: Path):
+    with Program("run", "app.py:shop", "app.py:prices", cwd=app.parent) as services:
+        announced = services.event("ready")  # only now, so that the route is known when the gateway asks
+        with Program("gateway", "--bind", ANY_PORT, cwd=app.parent) as gateway:
+            ready = gateway.event("ready")
+
+            answer = post(f"{ready['gateway']}/orders", {"sku": "tea"}, headers={"prefer": "wait=25"})
+            gateway.signal(signal.SIGTERM)
+            services.signal(signal.SIGTERM)
+
+            assert announced["services"] == ["shop", "prices"]
+            assert answer == (200, {"sku": "tea", "total": 9.5})
+            assert (gateway.ended(), services.ended()) == (0, 0)
