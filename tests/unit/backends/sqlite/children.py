@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -59,7 +59,7 @@ class Child:
 
 
 @asynccontextmanager
-async def child(directory: Path, peer: str, program: str) -> AsyncIterator[Child]:
+async def child(directory: Path, peer: str, program: str) -> AsyncGenerator[Child]:
     """Run a program in a process of its own; it is killed in the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
 from posthouse.backends.sqlite import Database, commits
+from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec, Rejected
 from posthouse.errors import QueueUnknownError, UnavailableError
 from posthouse.testing import ManualClock
@@ -55,7 +57,7 @@ async def test_what_is_confirmed_is_flushed_and_what_may_be_repeated_is_not(
     await transport.declare(QueueSpec("hello"))
     flushes.count = 0
 
-    async def flushed(work) -> int:
+    async def flushed(work: Awaitable[object]) -> int:
         before = flushes.count
         await work
         return flushes.count - before
@@ -96,10 +98,10 @@ async def test_an_operation_that_fails_takes_none_of_its_turn_with_it(directory:
     database = Database(directory, clock=clock)
     await database.open()
 
-    def note(sql, name: str) -> None:
+    def note(sql: Sql, name: str) -> None:
         sql.execute("INSERT INTO subscriptions VALUES (?, '', '', 0, 1)", (name,))
 
-    def fail(sql) -> None:
+    def fail(sql: Sql) -> None:
         note(sql, "from the failing one")
         raise QueueUnknownError("there is none")
 

@@ -106,8 +106,6 @@ async def test_the_instances_and_queues_of_a_killed_process_go_with_it(
     transport = await open_transport("one")
     registry = await open_registry("three")
     program = """
-        from posthouse.backends.sqlite import SqliteRegistry
-        
         async def main():
             registry = SqliteRegistry(database, clock=clock)
             await transport.open()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,10 @@ from posthouse.backends.sqlite.direct import SqliteDirect
 from tests.unit.backends.sqlite.children import PATIENCE
 
 pytestmark = pytest.mark.anyio
+
+
+def ignore_loss(peer: str, frames: list[bytes]) -> None:
+    del peer, frames
 
 
 class End:
@@ -44,7 +48,7 @@ async def ends(directory: Path) -> AsyncIterator[tuple[End, End]]:
         await end.direct.close()
 
 
-async def until(condition) -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0)
@@ -116,13 +120,16 @@ async def test_a_server_of_another_user_is_not_talked_to(directory: Path):
         listener.bind(str(directory / "server.direct"))
         listener.listen()
 
+        listener.setblocking(False)
+
         caller.direct.send("server", b"secret")
         await until(lambda: caller.lost)
 
-        listener.setblocking(True)
-        accepted, _ = listener.accept()
-        with accepted:
-            assert accepted.recv(100) == b""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            accepted, _ = await loop.sock_accept(listener)
+            with accepted:
+                assert await loop.sock_recv(accepted, 100) == b""
     assert caller.lost == [("server", [b"secret"])]
     await caller.direct.close()
 
@@ -192,7 +199,7 @@ async def test_a_peer_that_does_not_read_is_given_up_and_told_what_it_did_not_ge
 async def test_frames_of_one_turn_leave_in_one_write_and_in_their_order(ends: tuple[End, End]):
     one, two = ends
     batches: list[list[bytes]] = []
-    two.direct.listen(lambda _, frames: batches.append(frames), lambda *_: None)
+    two.direct.listen(lambda _, frames: batches.append(frames), ignore_loss)
     one.direct.send("two", b"hello")
     await until(lambda: batches)
 
@@ -212,7 +219,7 @@ async def test_what_arrives_before_anybody_listens_is_kept(directory: Path):
     await until(lambda: early._early)
     received: list[tuple[str, list[bytes]]] = []
 
-    early.listen(lambda peer, frames: received.append((peer, frames)), lambda *_: None)
+    early.listen(lambda peer, frames: received.append((peer, frames)), ignore_loss)
 
     assert received == [("caller", [b"tea"])]
     await caller.direct.close()

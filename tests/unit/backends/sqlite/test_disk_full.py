@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.backends.sqlite import Database
+from posthouse.backends.sqlite import Database, SqliteTransport
 from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec
 from posthouse.errors import DiskFullError
 from posthouse.testing import ManualClock
@@ -22,11 +22,11 @@ async def allow(database: Database, pages: int) -> None:
     await database.call(lambda sql: sql.execute(f"PRAGMA max_page_count = {pages}").fetchall())
 
 
-async def fill(transport_send, limit: int = 1000) -> int:
+async def fill(transport: SqliteTransport, limit: int = 1000) -> int:
     """Send until the disk is full; return how many were confirmed."""
     for confirmed in range(limit):
         try:
-            await transport_send([Outgoing("hello", b"%d" % confirmed + BIG)])
+            await transport.send([Outgoing("hello", b"%d" % confirmed + BIG)])
         except DiskFullError:
             return confirmed
     raise AssertionError("the disk never became full")
@@ -40,7 +40,7 @@ async def test_a_full_disk_refuses_what_is_sent_and_loses_nothing_of_what_was(
     await transport.declare(QueueSpec("hello"))
     await allow(database, 100)
 
-    confirmed = await fill(transport.send)
+    confirmed = await fill(transport)
 
     deliveries = await transport.receive("hello", credit=1000)
     assert [delivery.frame for delivery in deliveries] == [b"%d" % number + BIG for number in range(confirmed)]
@@ -55,7 +55,7 @@ async def test_a_full_disk_can_be_drained_and_then_takes_messages_again(
     transport = await open_transport("one", database=database)
     await transport.declare(QueueSpec("hello"))
     await allow(database, 100)
-    await fill(transport.send)
+    await fill(transport)
 
     deliveries = await transport.receive("hello", credit=1000)
     lost = await transport.settle([(delivery, ACCEPTED) for delivery in deliveries])
@@ -72,7 +72,7 @@ async def test_what_needs_no_room_succeeds_beside_a_send_that_finds_none(
     transport = await open_transport("one", database=database)
     await transport.declare(QueueSpec("hello"))
     await allow(database, 100)
-    await fill(transport.send)
+    await fill(transport)
     [delivery] = await transport.receive("hello", credit=1)
 
     sending = transport.send([Outgoing("hello", BIG * 20)])  # both in one turn of the loop, so in one transaction

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import cast
 
 import apsw
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from posthouse.backends.sqlite import Database
 from posthouse.backends.sqlite.faults import check_engine
 from posthouse.backends.sqlite.schema import VERSION
+from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.transport import Outgoing, QueueSpec
 from posthouse.errors import StorageError, UnsafeEngineError
 from posthouse.testing import ManualClock
@@ -22,6 +24,12 @@ pytestmark = pytest.mark.anyio
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
+
+
+def change(path: Path, statement: str) -> None:
+    connection = apsw.Connection(str(path))
+    cast("Sql", connection.cursor()).execute(statement)
+    connection.close()
 
 
 @pytest.mark.parametrize("version", ["3.7.0", "3.40.1", "3.51.2"])
@@ -149,9 +157,7 @@ async def test_a_file_that_is_not_a_database_is_refused_and_left_alone(directory
 
 async def test_a_database_of_another_program_is_refused(directory: Path, clock: ManualClock):
     directory.mkdir()
-    with apsw.Connection(str(directory / "transport.db")) as connection:
-        connection.execute("CREATE TABLE notes (text)")
-    connection.close()
+    change(directory / "transport.db", "CREATE TABLE notes (text)")
 
     with pytest.raises(StorageError, match="another program"):
         await Database(directory, clock=clock).open()
@@ -162,9 +168,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(
 ):
     transport = await open_transport("one")
     await transport.close()
-    with apsw.Connection(str(directory / "transport.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
+    change(directory / "transport.db", f"PRAGMA user_version = {VERSION + 1}")
 
     with pytest.raises(StorageError, match="newer posthouse") as refusal:
         await Database(directory, clock=clock).open()

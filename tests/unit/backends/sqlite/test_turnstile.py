@@ -21,8 +21,7 @@ WRITER = """
         while True:
             await transport.send([Outgoing(peer, b"x" * 300), Outgoing("all", b"x" * 300)])
             mine += 1
-            stored = await database.call(lambda sql: sql.execute("SELECT messages FROM queues WHERE name = 'all'").fetchall())
-            if stored[0][0] >= 600:
+            if {info.spec.name: info.stored for info in await transport.queues()}["all"] >= 600:
                 break
         tell(mine)
         asked()
