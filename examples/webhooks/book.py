@@ -45,6 +45,13 @@ class Book:
             with self._file:
                 self._file.execute(_ENTER, (event, delivery, message, place, text))
 
+    def close(self) -> None:
+        """Let go of the file; the next entry opens it again."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
     def _opened(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One connection of one process at a time, and the lock above: threads may share it.

@@ -50,7 +50,7 @@ def main() -> int:
     chosen = options.parse_args()
 
     signal.signal(signal.SIGTERM, end)
-    folder = Path(tempfile.mkdtemp(prefix="posthouse-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix="posthouse-"))
     try:
         return play(folder, kill=chosen.kill)
     except RuntimeError as error:

@@ -16,7 +16,6 @@ from tests.system.yard import Yard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.system
 
@@ -27,8 +26,8 @@ BEYOND = 2.0
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    with Yard(tmp_path) as yard:
+def yard() -> Iterator[Yard]:
+    with Yard() as yard:
         yield yard
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,12 +40,12 @@ class Yard:
     """Processes on one data directory; leaving it kills all that are left.
 
     Attributes:
-        folder: for data, records and logs.
+        folder: for data, records and logs; its path is short, so that its sockets lie in it too.
         running: the processes, by what they do.
         kills: how many were killed so far.
     """
 
-    folder: Path
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="yard-", dir="/tmp")))
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
     kills: Counter[str] = field(default_factory=Counter[str])
 
@@ -60,6 +62,7 @@ class Yard:
             process.wait()
         if error is not None:  # pytest shows it with the failure
             print(*self.log()[-40:], sep="\n")
+        shutil.rmtree(self.folder)
 
     # --- processes -------------------------------------------------------------------------------------
 

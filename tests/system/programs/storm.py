@@ -83,8 +83,9 @@ async def send(run_number: str) -> None:
                     await asyncio.sleep(0.005)
                 number += 1
                 name = f"{run_number}-{number}"
-                if FAULT == "confirms-first":
+                if FAULT == "confirms-first":  # before it is stored
                     write(confirmed, name)
+                    await asyncio.sleep(0.05)
                 try:
                     await client.send(take, Letter(name))
                 except NotStoredError:  # not confirmed, so nothing to record
