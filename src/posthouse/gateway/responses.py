@@ -79,7 +79,7 @@ def refused(reply: Message) -> PosthouseError:
     assert refusal is not None  # noqa: S101 - the caller has looked
     try:
         details = _details(refusal.details) if refusal.details else {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         details = {}  # what another version wrote there is no reason to lose the refusal itself
     return told(
         refusal.code,

@@ -83,7 +83,7 @@ def test_a_reject_is_a_problem_with_its_details_as_members():
     }
 
 
-@pytest.mark.parametrize("details", [b"", b"[1]", b"{", b"\xff", b'"text"'])
+@pytest.mark.parametrize("details", [b"", b"[1]", b"{", b"\xff", b'{"a":"\xff"}', b'"text"'])
 def test_details_that_cannot_be_read_do_not_hide_the_refusal(details: bytes):
     assert members(answered(refusal=Refusal("odd", "no", 409, "", details)))["code"] == "odd"
 
