@@ -35,12 +35,13 @@ from posthouse.backends.sqlite.faults import ours
 from posthouse.errors import PosthouseError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.backends.sqlite.turnstile import Turnstile
+    from posthouse.backends.sqlite.waiting import Ring
     from posthouse.clock import Seconds
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class Operation:
         flush: it confirms something, which must be on the disk.
         reads: it only reads.
         weight: how many messages it handles, about.
+        rings: whom to ring, once it is committed.
     """
 
     __slots__ = ()
@@ -76,6 +78,7 @@ class Operation:
     flush: bool = False
     reads: bool = False
     weight: int = 1
+    rings: list[Ring] = []  # noqa: RUF012 - replaced, never changed
 
     def start(self) -> None:
         """From now on nothing joins this operation; on the loop."""
@@ -143,6 +146,7 @@ class Commits:
         turnstile: lets one process write at a time.
         wal: the open WAL of the file, which is flushed; None trades the last moments before a power cut for speed.
         thread: where transactions run, if not on the loop.
+        ring: rings at once.
         settled: called at the end of each turn that had a transaction.
 
     Attributes:
@@ -155,6 +159,7 @@ class Commits:
         "_loop",
         "_operations",
         "_path",
+        "_ring",
         "_settled",
         "_since",
         "_sql",
@@ -173,6 +178,7 @@ class Commits:
         *,
         wal: int | None,
         thread: Executor | None,
+        ring: Callable[[Iterable[Ring]], None],
         settled: Callable[[], None],
     ) -> None:
         self._connection = connection
@@ -181,6 +187,7 @@ class Commits:
         self._turnstile = turnstile
         self._wal = wal
         self._thread = thread
+        self._ring = ring
         self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._operations: deque[Operation] = deque()
@@ -228,6 +235,8 @@ class Commits:
             outcomes = self._transact(group)
         finally:
             self._turnstile.leave()
+        self.running = True
+        self._ring_for(group)  # before the flush: others see it already, so they may as well start
         self._finish(group, self._flushed(group, outcomes))
 
     def _take(self) -> list[Operation]:
@@ -255,7 +264,11 @@ class Commits:
                 error if isinstance(error, Exception) else UnavailableError(f"the commit was broken off: {error!r}")
             )
             outcomes = [failure] * len(group)
-        self._loop.call_soon_threadsafe(self._finish, group, outcomes)
+        self._loop.call_soon_threadsafe(self._finish_thread, group, outcomes)
+
+    def _finish_thread(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
+        self._ring_for(group)
+        self._finish(group, outcomes)
 
     def _finish(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
         self.running = True
@@ -301,6 +314,11 @@ class Commits:
                 sql.execute("ROLLBACK")
             raise
         return outcomes
+
+    def _ring_for(self, group: list[Operation]) -> None:
+        rings = {ring for operation in group for ring in operation.rings}
+        if rings:
+            self._ring(rings)
 
     def _flushed(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> Sequence[Exception | None]:
         """Flush what was committed, if an operation asks for it; return what became of all."""

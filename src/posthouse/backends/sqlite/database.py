@@ -27,7 +27,7 @@ from posthouse.backends.sqlite.waiting import REGISTRY, noted
 from posthouse.errors import StorageError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from posthouse.backends.sqlite.commits import Operation
@@ -76,7 +76,6 @@ class Database:
         "_heard",
         "_opening",
         "_polling",
-        "_rings",
         "_slow_flush",
         "_thread",
         "_turnstile",
@@ -123,7 +122,6 @@ class Database:
         self._commits: Commits | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._polling: asyncio.TimerHandle | None = None
-        self._rings: dict[str, set[int]] = {}
         self._heard: list[int] = []
 
     async def open(self) -> None:
@@ -160,7 +158,6 @@ class Database:
                 self.ring(await self.call(lambda sql: peers.leave(sql, self.peer, self._clock.now())))
             finally:
                 await commits.drain()
-                self._ring_all()
                 self._commits = None
                 if self.bells is not None:
                     self.bells.close()
@@ -197,12 +194,16 @@ class Database:
         self.submit(Call(function, future, flush=flush, reads=reads))
         return future
 
-    def ring(self, rings: Sequence[Ring]) -> None:
-        """Ring these at the end of the turn, each once."""
+    def ring(self, rings: Iterable[Ring]) -> None:
+        """Ring these, each once for all that it is about."""
+        numbers: dict[str, list[int]] = {}
         for peer, number in rings:
-            self._rings.setdefault(peer, set()).add(number)
-        if self._rings and self._commits is not None and not self._commits.running:
-            asyncio.get_running_loop().call_soon(self._ring_all)
+            numbers.setdefault(peer, []).append(number)
+        for peer, some in numbers.items():
+            if peer == self.peer:
+                self._rung(some)
+            elif self.bells is not None and not self.bells.ring(peer, some):
+                self._pass_on(peer, some)
 
     def bury(self, peer: str) -> None:
         """Clean up after a process, if it is dead: what it held comes back."""
@@ -278,7 +279,7 @@ class Database:
             thread.shutdown(wait=False)
             self._thread = None
         self._commits = Commits(
-            connection, self.path, turnstile, wal=self._wal, thread=self._thread, settled=self._settled
+            connection, self.path, turnstile, wal=self._wal, thread=self._thread, ring=self.ring, settled=self._settled
         )
         bells.listen(loop, self._rung)
         self._polling = loop.call_later(POLL, self._poll)
@@ -289,25 +290,16 @@ class Database:
         return self._commits
 
     def _settled(self) -> None:
-        """The ends of a group have been told: ring, and hear what was rung meanwhile."""
-        self._ring_all()
+        """The ends of a group have been told: hear what was rung meanwhile."""
         if self._heard:
             heard, self._heard = self._heard, []
             self._rung(heard)
 
-    def _ring_all(self) -> None:
-        rings, self._rings = self._rings, {}
-        for peer, numbers in rings.items():
-            if peer == self.peer:
-                self._rung(list(numbers))
-            elif self.bells is not None and not self.bells.ring(peer, list(numbers)):
-                self._pass_on(peer, numbers)
-
-    def _pass_on(self, dead: str, numbers: set[int]) -> None:
+    def _pass_on(self, dead: str, numbers: Sequence[int]) -> None:
         """Ring another one instead of a dead one, who was taken out of the waiting for it."""
         self.bury(dead)
-        for number in numbers - {REGISTRY}:
-            if self.queue_rung is not None:
+        for number in numbers:
+            if number != REGISTRY and self.queue_rung is not None:
                 self.queue_rung(*noted(number))
 
     def _rung(self, numbers: Sequence[int]) -> None:

@@ -75,21 +75,19 @@ class SettleBatch(Operation):
         owner: the transport, as its holds know it.
         clock: tells when released messages are due.
         started: called when nothing more may join.
-        ended: is given whom to ring, when it is done.
     """
 
     __slots__ = (
         "_calls",
         "_clock",
-        "_ended",
         "_lost",
         "_lost_holds",
         "_owner",
         "_parts",
         "_peer",
-        "_rings",
         "_started",
         "flush",
+        "rings",
         "weight",
     )
 
@@ -100,18 +98,16 @@ class SettleBatch(Operation):
         clock: Clock,
         *,
         started: Callable[[], None],
-        ended: Callable[[list[Ring]], None],
     ) -> None:
         self._peer = peer
         self._owner = owner
         self._clock = clock
         self._started = started
-        self._ended = ended
         self._parts: dict[Hold, _Part] = {}
         self._calls: list[_Call] = []
         self._lost_holds: set[Hold] = set()  # range leases that do not stand
         self._lost: set[Tag] = set()  # leases of single messages that do not stand
-        self._rings: list[Ring] = []
+        self.rings: list[Ring] = []
         self.flush = False
         self.weight = 0
 
@@ -158,7 +154,7 @@ class SettleBatch(Operation):
         """Settle what is still ours."""
         self._lost_holds = set()
         self._lost = set()
-        self._rings = []
+        self.rings = []
         gone: dict[int, tuple[int, int]] = {}
         back: dict[int, int] = {}
         for hold, part in self._parts.items():
@@ -171,9 +167,9 @@ class SettleBatch(Operation):
         for queue, (count, size) in gone.items():
             if count:
                 sql.execute(LESS, (count, size, queue))
-                self._rings += wake_all(sql, queue, SENDER)
+                self.rings += wake_all(sql, queue, SENDER)
         for queue, count in back.items():
-            self._rings += wake(sql, queue, RECEIVER, count)
+            self.rings += wake(sql, queue, RECEIVER, count)
 
     def _settle_range(self, sql: Sql, hold: Hold, part: _Part) -> tuple[int, int, int]:
         """Return how many messages are gone, their bytes, and how many came back."""
@@ -241,8 +237,6 @@ class SettleBatch(Operation):
         """Tell those who wait."""
         if error is not None:
             self._take_back()
-        else:
-            self._ended(self._rings)
         for call in self._calls:
             if call.future.done():
                 continue

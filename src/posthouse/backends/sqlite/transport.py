@@ -211,7 +211,6 @@ class SqliteTransport:
         self._sending = None
 
     def _sent(self, batch: SendBatch, error: Exception | None) -> None:
-        self._ring(batch.rings)
         if error is None and not batch.refused and not self._again:
             for future in batch.futures:
                 if not future.done():
@@ -394,7 +393,7 @@ class SqliteTransport:
             return future
         batch = self._settling
         if batch is None or batch.weight >= _LARGEST_BATCH:
-            batch = SettleBatch(self._peer, self._owner, self._clock, started=self._settles_started, ended=self._ring)
+            batch = SettleBatch(self._peer, self._owner, self._clock, started=self._settles_started)
             self._database.submit(batch)
             self._settling = batch
         batch.add(outcomes, future)
