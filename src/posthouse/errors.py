@@ -85,7 +85,7 @@ class Reject(NotDoneError):  # noqa: N818 - the user's own no, declared beside t
 
 
 class FailedError(NotDoneError):
-    """The handler failed as often as it may; the request was given up, and no effect is left of it."""
+    """The handler failed as often as it may; the request was given up, and what the handler sent was dropped."""
 
     code = "handler.failed"
     hint = "Look at the dead letter (`posthouse dead show ID`): it holds the cause and the data."

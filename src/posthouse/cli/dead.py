@@ -151,7 +151,7 @@ def drop(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run:
     return _change(options, "dropped", ids, queue=queue, code=code, dry_run=dry_run)
 
 
-_STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided, its caller was told"}
+_STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided: it is not done; whoever waited was told"}
 
 
 def _change(options: Options, done: str, ids: tuple[str, ...], *, queue: str, code: str, dry_run: bool) -> int:
