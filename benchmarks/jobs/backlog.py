@@ -33,7 +33,7 @@ def _nats(bench: Bench, depths: str) -> Child:
     return bench.peer("nats_backlog", bench.nats(), bench.mark(), depths)
 
 
-OURS, NATS = "posthouse on SQLite, FULL", "nats-py JetStream, tuned by hand"
+OURS, NATS = "posthouse on SQLite, flushed", "nats-py JetStream, tuned by hand"
 _LOW, _TOP = DEPTHS[0], DEPTHS[-1]
 
 JOB = Job(

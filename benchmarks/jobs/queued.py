@@ -62,7 +62,7 @@ def _measured(start: Callable[[str], Child], count: int, servers: list[Child]) -
     return reading
 
 
-OURS, NATS, FAST = "posthouse on SQLite, FULL", "nats-py JetStream, tuned by hand", "FastStream on NATS, pydantic"
+OURS, NATS, FAST = "posthouse on SQLite, flushed", "nats-py JetStream, tuned by hand", "FastStream on NATS, pydantic"
 
 JOB = Job(
     name="j1",
