@@ -37,6 +37,9 @@ _log: Final = logging.getLogger("posthouse.caller")
 FRAME_LIMIT: Final = 8 << 20
 """The largest message, in bytes of data; what is larger belongs elsewhere, with a reference to it here."""
 
+MOVES: Final = 3
+"""Instances that may send a volatile request away before its caller is told."""
+
 _NEVER: Final = float("inf")
 
 
@@ -49,7 +52,7 @@ class Ticket:
             why none can come.
     """
 
-    __slots__ = ("expires", "id", "name", "peer", "reply")
+    __slots__ = ("expires", "frame", "id", "moves", "name", "peer", "reply")
 
     def __init__(self, id: str, name: str, reply: asyncio.Future[Message], expires: float) -> None:
         self.id = id
@@ -57,6 +60,8 @@ class Ticket:
         self.reply = reply
         self.expires = expires
         self.peer = ""
+        self.frame = b""
+        self.moves = 0
 
 
 class Caller:
@@ -130,11 +135,14 @@ class Caller:
                 instances = self._directory.instances(service)
                 if not instances:
                     instances = await self._served(name, service)
-                self._to_one_of(instances, ticket, encode(message))
+                ticket.frame = encode(message)
+                self._to_one_of(instances, ticket, ticket.frame)
             else:
                 await self._transport.send((Outgoing(name, encode(message)),))
         except BaseException:
             self.forget(ticket)
+            if ticket.reply.done():
+                ticket.reply.exception()  # it has timed out meanwhile, which nobody waits to hear
             raise
         return ticket
 
@@ -162,6 +170,8 @@ class Caller:
         """Give a reply to whoever waits for it."""
         ticket = self._waiting.pop(reply.id, None)
         if ticket is None:
+            return
+        if reply.refusal is not None and reply.refusal.code == NotServedError.code and self._goes_elsewhere(ticket):
             return
         self._answered_by(ticket)
         if not ticket.reply.done():
@@ -192,6 +202,18 @@ class Caller:
                 )
                 ticket.reply.exception()  # whoever waited may be gone already; that is no accident
         self._waiting.clear()
+
+    def _goes_elsewhere(self, ticket: Ticket) -> bool:
+        """Send a volatile request that an instance did not take, since it stops, to another one, if there is one."""
+        others = [i for i in self._directory.instances(service_of(ticket.name)) if i.peer != ticket.peer]
+        if not ticket.frame or not others or ticket.moves >= MOVES:
+            return False
+        ticket.moves += 1
+        self._answered_by(ticket)
+        self._waiting[ticket.id] = ticket
+        self._directory.doubt()
+        self._to_one_of(others, ticket, ticket.frame)
+        return True
 
     async def _served(self, name: str, service: str) -> Sequence[Instance]:
         await self._directory.operation(name)

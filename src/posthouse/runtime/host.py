@@ -21,7 +21,7 @@ from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
 from posthouse.declare.target import Handler
-from posthouse.errors import FrameError, NotDurableError, UnavailableError
+from posthouse.errors import FrameError, NotDurableError, UnavailableError, UsageError
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
@@ -35,11 +35,9 @@ from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
     from posthouse.clock import Seconds
-    from posthouse.contracts.registry import SubscriptionRecord
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
     from posthouse.declare.target import Subscription
@@ -129,6 +127,8 @@ class Host:
     async def close(self) -> None:
         """Drain what is served without grace, and let go of everything; again is no error."""
         if "rest" in self._opened:
+            for serving in self._draining:  # by a drain that was canceled
+                self._servings.setdefault(serving.name, serving)
             await self.drain(grace=0.0)
         await self._close_opened()
 
@@ -162,29 +162,36 @@ class Host:
             self._check_promises(service)
         for service in services:
             contract = contract_of(service)
-            gone = {known.name: known.topic for known in self._declared(service.name)}
             targets = [*service.operations.values(), *service.subscriptions.values()]
             await self.transport.declare(
                 *(self._queue(service, target) for target in targets if self.is_queued(target))
             )
             await self.registry.announce(msgspec.structs.replace(contract, announced=self.seams.clock.now()))
-            for subscription in service.subscriptions.values():
-                gone.pop(subscription.name, None)
-                if self.is_queued(subscription):
-                    await self.transport.bind(subscription.event.name, subscription.name)
-            for queue, topic in gone.items():  # its declaration has vanished: drained, not left to grow
-                _log.warning("%s is not declared any more: it gets no new events, what it holds stays", queue)
-                await self.transport.unbind(topic, queue)
+            await self._bind(service)
         await self.directory.refresh()
+
+    async def _bind(self, service: Service) -> None:
+        """Bind the subscriptions of a service, and nothing else of it: not what an earlier program declared."""
+        wanted = {(each.event.name, each.name) for each in service.subscriptions.values() if self.is_queued(each)}
+        bound = {pair for pair in await self.transport.bindings() if service_of(pair[1]) == service.name}
+        for topic, queue in sorted(wanted - bound):
+            await self.transport.bind(topic, queue)
+        for topic, queue in sorted(bound - wanted):  # drained, not left to grow
+            _log.warning("%s does not hear %s any more: it gets no new ones, what it holds stays", queue, topic)
+            await self.transport.unbind(topic, queue)
 
     async def serve(self, *services: Service) -> None:
         """Announce services, and start to handle their messages; all subscriptions are there before the first one.
 
         Raises:
+            UsageError: one of them is served here already.
             PosthouseError: as `announce`.
         """
         from posthouse.runtime.service import Serving
 
+        for service in services:
+            if service.name in self._servings:
+                raise UsageError(f"service {service.name!r} is served by this process already")
         await self.announce(*services)
         begun = [
             Serving(
@@ -218,12 +225,15 @@ class Host:
     async def drain(self, grace: Seconds | None = None) -> None:
         """Take nothing more, let what is at work end, and give back the rest.
 
+        Canceled, it leaves the rest to `close`.
+
         Args:
             grace: seconds for what is at work; None for that of the settings.
         """
         if not self._servings:
             return
         servings, self._servings = self._servings, {}
+        self._draining = list(servings.values())
         try:
             await self._enter(
                 *(
@@ -234,7 +244,6 @@ class Host:
             )
         except UnavailableError as error:
             _log.warning("nobody could be told that this instance drains: %s", error)
-        self._draining = list(servings.values())
         wait = self.settings.grace if grace is None else grace
         await asyncio.gather(*(serving.drain(wait) for serving in servings.values()))
         try:
@@ -243,11 +252,17 @@ class Host:
         except TimeoutError:
             _log.warning("the transport could not be told every outcome; what it does not know comes again")
         await asyncio.gather(*(serving.close() for serving in servings.values()))
+        self._draining = []
         leaving = [self._present.pop(name).id for name in servings if name in self._present]
         try:
             await self.registry.leave(leaving)
         except UnavailableError as error:
             _log.warning("the registry could not be told that this instance leaves: %s", error)
+
+    def hurry(self) -> None:
+        """End the grace of a drain now."""
+        for serving in self._draining:
+            serving.hurry()
 
     def is_queued(self, target: Handler | Subscription) -> bool:
         """Say whether messages for a target wait in a queue."""
@@ -272,10 +287,6 @@ class Host:
             overflow=said.overflow or service.overflow,
             owner=service.name,
         )
-
-    def _declared(self, service: str) -> Sequence[SubscriptionRecord]:
-        contract = self.directory.contracts.get(service)
-        return contract.subscriptions if contract else ()
 
     def _instance(self, service: str) -> Instance:
         return Instance(

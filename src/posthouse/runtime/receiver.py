@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from posthouse.contracts.transport import Rejected, Released
-from posthouse.errors import FrameError, FrameVersionError, PosthouseError, QueueUnknownError, UnavailableError
+from posthouse.errors import FrameError, FrameVersionError, PosthouseError, QueueUnknownError
 from posthouse.flow.backoff import full_jitter
 from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode_many
@@ -65,10 +65,12 @@ class Receiver:
             try:
                 deliveries = await self._transport.receive(runner.name, credit=wanted, wait=PATIENCE)
                 failures = 0
-            except (UnavailableError, QueueUnknownError) as error:
+            except Exception as error:
                 failures += 1
                 hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._rng)
                 _log.warning("%s cannot be received from, again in %.1f s: %s", runner.name, hold_off, error)
+                if not isinstance(error, PosthouseError):  # a slip in a backend; nobody else would hear of it
+                    _log.error("receiving failed in a way that it should not", exc_info=error)
                 await asyncio.sleep(hold_off)
                 if isinstance(error, QueueUnknownError):
                     await self._make_again()

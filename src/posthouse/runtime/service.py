@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.contracts.transport import Released
-from posthouse.errors import NotServedError
+from posthouse.errors import NotServedError, OutcomeUnknownError
 from posthouse.message.message import Mode
 from posthouse.runtime.batch import BatchRunner
 from posthouse.runtime.receiver import Receiver
@@ -22,6 +22,7 @@ from posthouse.runtime.workplace import Work, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
@@ -63,7 +64,11 @@ class Serving:
         self._make_again = make_again
         self._idle = asyncio.Event()
         self._receivers: list[asyncio.Task[None]] = []
-        self._lifespan = AsyncExitStack()
+        self._lifespan: asyncio.Task[None] | None = None
+        self._entered = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._grace: asyncio.Timeout | None = None
+        self._hurried = False
         for handler in service.operations.values():
             self._add(handler, handler.operation.decode_request, handler.operation.promise)
         for subscription in service.subscriptions.values():
@@ -77,9 +82,38 @@ class Serving:
     # --- life ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Enter the lifespan."""
-        if self.service.lifespan is not None:
-            await self._lifespan.enter_async_context(self.service.lifespan())
+        """Enter the lifespan; what it raises is raised here."""
+        if self.service.lifespan is None:
+            return
+        lifespan = self._lifespan = self._parts.seams.spawn(
+            self._live(self.service.lifespan()), f"posthouse lifespan of {self.name}"
+        )
+        lifespan.add_done_callback(lambda _: self._entered.set())
+        try:
+            await self._entered.wait()
+        except asyncio.CancelledError:
+            lifespan.cancel()
+            await asyncio.gather(lifespan, return_exceptions=True)
+            raise
+        if lifespan.done():
+            self._lifespan = None
+            lifespan.result()
+        else:
+            lifespan.add_done_callback(self._lived)
+
+    async def _live(self, lifespan: AbstractAsyncContextManager[None]) -> None:
+        """Enter and leave the lifespan in one task: a task group or a time-out in it would bear nothing else."""
+        async with lifespan:
+            self.place.context = copy_context()
+            self._entered.set()
+            await self._leaving.wait()
+
+    def _lived(self, lifespan: asyncio.Task[None]) -> None:
+        if lifespan.cancelled():
+            return
+        if (error := lifespan.exception()) is not None:
+            when = "at its end" if self._leaving.is_set() else "while its handlers are at work"
+            _log.error("%s: its lifespan failed %s", self.name, when, exc_info=error)
 
     def receive(self) -> None:
         """Begin to take messages."""
@@ -99,15 +133,23 @@ class Serving:
             for work in runner.hand_back():
                 self._give_back(work, untouched=True)
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(0.0 if self._hurried else grace) as self._grace:
                 self._look_idle()
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("%s: after %g s of grace, what is still at work is canceled and comes again", self.name, grace)
-        for runner in self.runners.values():
-            for work in await runner.stop():
+            _log.warning("%s: the grace is over; what is still at work is canceled and comes again", self.name)
+        self._grace = None
+        for works in await asyncio.gather(*(runner.stop() for runner in self.runners.values())):
+            for work in works:
                 self._give_back(work, untouched=False)
+        for runner in self.runners.values():
             runner.close()
+
+    def hurry(self) -> None:
+        """End the grace of a drain now, or as soon as it begins."""
+        self._hurried = True
+        if self._grace is not None and not self._grace.expired():
+            self._grace.reschedule(self.place.loop.time())
 
     def _look_idle(self) -> None:
         if self.draining and not any(runner.at_work for runner in self.runners.values()):
@@ -116,13 +158,16 @@ class Serving:
     async def close(self) -> None:
         """Leave the lifespan; comes after `drain`."""
         self.place.close()
-        await self._lifespan.aclose()
+        self._leaving.set()
+        if self._lifespan is not None:
+            await asyncio.gather(self._lifespan, return_exceptions=True)  # what it raises was logged
 
     def _give_back(self, work: Work, *, untouched: bool) -> None:
         if work.delivery is not None:
             self._parts.settler.add(work.delivery, Released(failed=False, untouched=untouched))
         elif work.message.reply_to:
-            self.place.refuse(work.message, NotServedError(f"the instance that {work.message.type} was sent to stops"))
+            text = f"the instance that {work.message.type} was sent to stops"
+            self.place.refuse(work.message, NotServedError(text) if untouched else OutcomeUnknownError(text))
 
     # --- what comes directly ---------------------------------------------------------------------------
 

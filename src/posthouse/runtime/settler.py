@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from posthouse.errors import UnavailableError
+from posthouse.errors import PosthouseError
 from posthouse.flow.backoff import full_jitter
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class Settler:
             self._some.clear()
             try:
                 lost = await self._transport.settle(batch)
-            except UnavailableError as error:
+            except Exception as error:
                 failures += 1
                 hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._seams.rng)
                 _log.warning("%d outcomes are kept, since the transport cannot be told: %s", len(batch), error)
+                if not isinstance(error, PosthouseError):  # a slip in a backend; nobody else would hear of it
+                    _log.error("settling failed in a way that it should not", exc_info=error)
                 await asyncio.sleep(hold_off)
                 self._some.set()
                 continue

@@ -102,7 +102,8 @@ async def serve_until_signal(host: Host) -> None:
         hurry = host.seams.spawn(asked.wait(), "posthouse hears a second signal")
         await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
-            draining.cancel()
+            host.hurry()
+            await asyncio.wait([draining])
         hurry.cancel()
         await asyncio.gather(draining, hurry, return_exceptions=True)
     finally:
