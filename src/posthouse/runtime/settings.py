@@ -29,9 +29,10 @@ PREFIX: Final = "POSTHOUSE_"
 FILE_VARIABLE: Final = "POSTHOUSE_CONFIG"
 
 _ROUTE: Final = re.compile(r"[A-Z]+ /\S*")
-# What Kubernetes puts into every container for a Service called "posthouse" or "posthouse-...": not ours.
-_SERVICE_LINK: Final = re.compile(
-    r"(.*_)?SERVICE_HOST|(.*_)?SERVICE_PORT(_\w+)?|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?"
+# What is no setting: what Kubernetes puts into every container for a Service called "posthouse" or "posthouse-...",
+# and what our own tests and benchmarks read, whose programs see it too.
+_NO_SETTING: Final = re.compile(
+    r"(.*_)?SERVICE_HOST|(.*_)?SERVICE_PORT(_\w+)?|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?|REQUIRE_ENGINES|BENCH_\w+"
 )
 
 
@@ -237,7 +238,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             for key in reversed(known[name]):
                 nested = {key: nested}
             layer = overlay(layer, check(nested, Settings, f"variable {name}", text=True))
-        elif not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX)):
+        elif not _NO_SETTING.fullmatch(name.removeprefix(PREFIX)):
             raise ConfigError(
                 f"the environment has an unknown variable {name}{nearest(name, [*known, FILE_VARIABLE])}",
                 hint=f"Unset it. Known: {', '.join(sorted([*known, FILE_VARIABLE]))}.",

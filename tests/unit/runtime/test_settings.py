@@ -122,10 +122,11 @@ def test_an_illegal_service_name_is_refused():
         load({"services": {"no name": {}}}, environ={})
 
 
-def test_an_unknown_variable_is_refused_with_a_suggestion_but_those_of_kubernetes_are_not_ours():
+def test_an_unknown_variable_is_refused_with_a_suggestion_but_what_is_no_setting_is_left_alone():
     links = {"POSTHOUSE_SERVICE_HOST": "10.0.0.1", "POSTHOUSE_PORT": "tcp://10.0.0.1:80", "POSTHOUSE_PORT_80_TCP": "x"}
+    tools = {"POSTHOUSE_REQUIRE_ENGINES": "1", "POSTHOUSE_BENCH_PEERS": "/peers"}
 
-    assert load({}, environ=links) == load({}, environ={})
+    assert load({}, environ=links | tools) == load({}, environ={})
     with pytest.raises(ConfigError, match="did you mean 'POSTHOUSE_TRANSPORT'"):
         load({}, environ={"POSTHOUSE_TRANPORT": "memory:"})
 
