@@ -250,6 +250,7 @@ class Database:
             if self._flush == "full":
                 # there as long as a connection is open; SQLite takes no locks on it that closing it could drop
                 self._wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+                _flush_names(self.directory)
                 self.flush_time = _flush_time(sql, self._wal)
             connection.set_busy_timeout(_BUSY)
         finally:
@@ -326,6 +327,15 @@ class Database:
         if not others.cancelled() and others.exception() is None:
             for peer in others.result():
                 self.bury(peer)
+
+
+def _flush_names(directory: Path) -> None:
+    """Have the names of new files on the disk: a WAL that is flushed and cannot be found is lost all the same."""
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _flush_time(sql: Sql, wal: int) -> Seconds:
