@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from posthouse.backends.sqlite.schema import queue_number
+from posthouse.backends.sqlite.schema import first_id, last_id, queue_number
 
 if TYPE_CHECKING:
     from posthouse.backends.sqlite.sql import Sql
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 LEASE: Final[Seconds] = 30.0
 """How long a delivery is held before it must be renewed."""
 
-EXPIRED: Final = "SELECT first, last, until FROM leases WHERE queue = ? AND until <= ?"
+EXPIRED: Final = "SELECT first, last, until FROM leases WHERE first BETWEEN ? AND ? AND until <= ?"
 _OF_HOLDER: Final = "SELECT first, last FROM leases WHERE holder = ?"
 RETURN_RANGE: Final = """
 INSERT OR IGNORE INTO returned (message, queue, due, attempt, failures, fence, holder)
 SELECT id, ?, ?, ?, 0, 0, '' FROM messages WHERE id BETWEEN ? AND ?"""
 _END: Final = "DELETE FROM leases WHERE first = ?"
-_HELD: Final = "SELECT message, queue FROM returned WHERE holder = ?"
+_HELD: Final = "SELECT message, queue FROM returned WHERE holder = ? AND holder <> ''"
 _HAND_BACK: Final = "UPDATE returned SET holder = '', due = ?, attempt = attempt + ? WHERE message = ?"
 
 
 def end_expired(sql: Sql, queue: int, now: Instant) -> None:
     """Return to a queue what is left of the ranges whose time has run out."""
-    for first, last, until in sql.execute(EXPIRED, (queue, now)).fetchall():
+    for first, last, until in sql.execute(EXPIRED, (first_id(queue), last_id(queue), now)).fetchall():
         _return_range(sql, first, last, until, attempt=2)  # due since then, so that older ones come first
 
 

@@ -37,11 +37,11 @@ FROM returned WHERE queue = :queue"""
 _EXPIRED: Final = """
 SELECT coalesce(sum((SELECT count(*) FROM messages WHERE id BETWEEN first AND last)
   - (SELECT count(*) FROM returned WHERE message BETWEEN first AND last)), 0)
-FROM leases WHERE queue = :queue AND until <= :now"""
+FROM leases WHERE first BETWEEN :start AND :end AND until <= :now"""
 _RECEIVERS: Final = """
 SELECT count(*) FROM (
   SELECT peer FROM waiting WHERE queue = :queue AND sender = 0
-  UNION SELECT holder FROM leases WHERE queue = :queue
+  UNION SELECT holder FROM leases WHERE first BETWEEN :start AND :end
   UNION SELECT holder FROM returned WHERE queue = :queue AND holder <> '')"""
 
 
@@ -102,7 +102,7 @@ def remove(sql: Sql, number: int) -> list[Ring]:
     """Remove the queue of this number; its number is given to another queue later, its ids never."""
     rings = wake_all(sql, number, RECEIVER) + wake_all(sql, number, SENDER)
     sql.execute("DELETE FROM messages WHERE id BETWEEN ? AND ?", (first_id(number), last_id(number)))
-    sql.execute("DELETE FROM leases WHERE queue = ?", (number,))
+    sql.execute("DELETE FROM leases WHERE first BETWEEN ? AND ?", (first_id(number), last_id(number)))
     sql.execute("DELETE FROM returned WHERE queue = ?", (number,))
     sql.execute("DELETE FROM bindings WHERE queue = ?", (number,))
     sql.execute(_CLEAR, (number,))
@@ -135,13 +135,14 @@ def inspect(sql: Sql, now: Instant) -> list[QueueInfo]:
 def _info(sql: Sql, row: tuple[Any, ...], now: Instant) -> QueueInfo:
     number, name, following, cursor, messages, size, capacity, capacity_bytes, overflow, owner, ephemeral = row
     fresh = following - 1 - cursor
-    [[resting, delayed]] = sql.execute(_RESTING, {"queue": number, "now": now}).fetchall()
-    [[expired]] = sql.execute(_EXPIRED, {"queue": number, "now": now}).fetchall()
+    its = {"queue": number, "start": first_id(number), "end": last_id(number), "now": now}
+    [[resting, delayed]] = sql.execute(_RESTING, its).fetchall()
+    [[expired]] = sql.execute(_EXPIRED, its).fetchall()
     oldest = sql.execute(
         "SELECT stored FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1", (first_id(number), last_id(number))
     ).fetchall()
     [[dead]] = sql.execute("SELECT count(*) FROM dead WHERE queue = ?", (name,)).fetchall()
-    [[receivers]] = sql.execute(_RECEIVERS, {"queue": number}).fetchall()
+    [[receivers]] = sql.execute(_RECEIVERS, its).fetchall()
     return QueueInfo(
         spec=QueueSpec(name, capacity, capacity_bytes, cast("Overflow", overflow), owner, ephemeral),
         stored=messages,

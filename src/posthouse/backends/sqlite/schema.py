@@ -76,16 +76,14 @@ CREATE INDEX bindings_by_queue ON bindings (queue);
 CREATE TABLE messages (id INTEGER PRIMARY KEY, frame BLOB NOT NULL, stored REAL NOT NULL) STRICT;
 
 -- Messages handed out for the first time, as a range: what is left of first..last is `holder`'s until `until`.
--- `first` was never first before and never will be again, so it names the lease.
+-- `first` was never first before and never will be again, so it names the lease. There are few at a time, and
+-- each is made and ended within one batch: an index would cost more than it finds.
 CREATE TABLE leases (
   first INTEGER PRIMARY KEY,
   last INTEGER NOT NULL,
-  queue INTEGER NOT NULL,
   holder TEXT NOT NULL,
   until REAL NOT NULL
 ) STRICT;
-CREATE INDEX leases_by_end ON leases (queue, until);
-CREATE INDEX leases_by_holder ON leases (holder);
 
 -- Messages that came back. Without a holder: deliver it when `due`. With one: delivered again, and that
 -- lease ends when `due`. `fence` counts the hand-overs, so that an old one cannot settle a new one.
@@ -99,7 +97,7 @@ CREATE TABLE returned (
   holder TEXT NOT NULL
 ) STRICT;
 CREATE INDEX returned_by_due ON returned (queue, due, message);
-CREATE INDEX returned_by_holder ON returned (holder, message);
+CREATE INDEX returned_by_holder ON returned (holder) WHERE holder <> '';
 
 CREATE TABLE dead (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -115,15 +113,14 @@ CREATE TABLE dead (
 CREATE INDEX dead_by_queue ON dead (queue, id);
 
 -- Which processes wait for a queue: receivers (sender = 0) for a message, senders (1) for room.
+-- At most one row a process, queue and role, so few that nothing but their order needs an index.
 CREATE TABLE waiting (
-  place INTEGER PRIMARY KEY,
   queue INTEGER NOT NULL,
   sender INTEGER NOT NULL,
+  place INTEGER NOT NULL,
   peer TEXT NOT NULL,
-  UNIQUE (queue, sender, peer)
-) STRICT;
-CREATE INDEX waiting_by_place ON waiting (queue, sender, place);
-CREATE INDEX waiting_by_peer ON waiting (peer);
+  PRIMARY KEY (queue, sender, place)
+) STRICT, WITHOUT ROWID;
 
 -- The processes that have the file open, each with its bell.
 CREATE TABLE peers (peer TEXT PRIMARY KEY, pid INTEGER NOT NULL, since REAL NOT NULL) STRICT, WITHOUT ROWID;

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 ROW: Final = """
 SELECT number, next, cursor, messages, bytes, capacity, capacity_bytes, overflow FROM queues WHERE name = ?"""
+ROW_AGAIN: Final = """
+SELECT number, next, cursor, messages, bytes, capacity, capacity_bytes, overflow FROM queues
+WHERE number = ? AND name = ?"""
 BOUND: Final = "SELECT name FROM bindings JOIN queues ON number = queue WHERE topic = ?"
 COUNT: Final = "UPDATE queues SET next = ?, cursor = ?, messages = ?, bytes = ?, dropped = dropped + ? WHERE number = ?"
 RESTING: Final = """
@@ -96,6 +99,7 @@ class SendBatch(Operation):
     Args:
         peer: this process, which waits when a send is held back.
         clock: tells when a message is stored.
+        numbers: the numbers of queues, as far as this process has seen them; may be out of date.
         started: called when nothing more may join.
         ended: is given the batch when it is done, and the error if none of it was.
 
@@ -106,7 +110,7 @@ class SendBatch(Operation):
         rings: whom to ring after the commit.
     """
 
-    __slots__ = ("_clock", "_ended", "_peer", "_started", "futures", "refused", "rings", "sends", "weight")
+    __slots__ = ("_clock", "_ended", "_numbers", "_peer", "_started", "futures", "refused", "rings", "sends", "weight")
 
     flush = True
 
@@ -114,12 +118,14 @@ class SendBatch(Operation):
         self,
         peer: str,
         clock: Clock,
+        numbers: dict[str, int],
         *,
         started: Callable[[], None],
         ended: Callable[[SendBatch, Exception | None], None],
     ) -> None:
         self._peer = peer
         self._clock = clock
+        self._numbers = numbers
         self._started = started
         self._ended = ended
         self.sends: list[Sequence[Outgoing]] = []
@@ -145,7 +151,7 @@ class SendBatch(Operation):
         for place, messages in enumerate(self.sends):
             if len(messages) == 1 and not messages[0].topic:  # by far the most common; this loop is hot
                 address = messages[0].address
-                queue = queues[address] if address in queues else _find(sql, queues, address)
+                queue = queues[address] if address in queues else _find(sql, self._numbers, queues, address)
                 frame = messages[0].frame
                 if queue is not None and not queue.holding:
                     count = queue.messages + 1
@@ -175,10 +181,12 @@ class SendBatch(Operation):
         for message in messages:
             address = message.address
             if message.topic:
-                for queue in topics[address] if address in topics else _find_bound(sql, queues, topics, address):
+                for queue in (
+                    topics[address] if address in topics else _find_bound(sql, self._numbers, queues, topics, address)
+                ):
                     wanted.setdefault(queue, []).append(message.frame)
                 continue
-            queue = queues[address] if address in queues else _find(sql, queues, address)
+            queue = queues[address] if address in queues else _find(sql, self._numbers, queues, address)
             if queue is None:
                 return QueueUnknownError(f"there is no queue {address!r}")
             wanted.setdefault(queue, []).append(message.frame)
@@ -222,17 +230,24 @@ class SendBatch(Operation):
         self.rings += wake(sql, queue.number, RECEIVER, len(frames))
 
 
-def _find(sql: Sql, queues: dict[str, _Queue | None], name: str) -> _Queue | None:
-    found = sql.execute(ROW, (name,)).fetchall()
+def _find(sql: Sql, numbers: dict[str, int], queues: dict[str, _Queue | None], name: str) -> _Queue | None:
+    """Look a queue up once in a transaction: by its number if that still is its own, which spares an index."""
+    number = numbers.get(name)
+    found = sql.execute(ROW_AGAIN, (number, name)).fetchall() if number else []
+    found = found or sql.execute(ROW, (name,)).fetchall()
     queues[name] = queue = _Queue(name, found[0]) if found else None
+    if queue is not None:
+        numbers[name] = queue.number
+    else:
+        numbers.pop(name, None)
     return queue
 
 
 def _find_bound(
-    sql: Sql, queues: dict[str, _Queue | None], topics: dict[str, list[_Queue]], topic: str
+    sql: Sql, numbers: dict[str, int], queues: dict[str, _Queue | None], topics: dict[str, list[_Queue]], topic: str
 ) -> list[_Queue]:
     names = [name for (name,) in sql.execute(BOUND, (topic,)).fetchall()]
-    found = [queues[name] if name in queues else _find(sql, queues, name) for name in names]
+    found = [queues[name] if name in queues else _find(sql, numbers, queues, name) for name in names]
     topics[topic] = bound = [queue for queue in found if queue is not None]
     return bound
 

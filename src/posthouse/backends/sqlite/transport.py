@@ -13,11 +13,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from posthouse.backends.sqlite import letters, queues
-from posthouse.backends.sqlite.claiming import Claim
+from posthouse.backends.sqlite.claiming import Claim, Known
 from posthouse.backends.sqlite.direct import SqliteDirect
 from posthouse.backends.sqlite.holds import join, split
 from posthouse.backends.sqlite.leasing import LEASE
 from posthouse.backends.sqlite.place import LONGEST_PEER
+from posthouse.backends.sqlite.schema import first_id, last_id
 from posthouse.backends.sqlite.sending import Lack, SendBatch
 from posthouse.backends.sqlite.settling import SettleBatch, renew
 from posthouse.backends.sqlite.waiting import RECEIVER, leave, wake
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 OVERDUE: Final = """
 SELECT name FROM queues WHERE number = :queue AND (next - 1 > cursor
   OR EXISTS (SELECT 1 FROM returned WHERE queue = :queue AND due <= :now)
-  OR EXISTS (SELECT 1 FROM leases WHERE queue = :queue AND until <= :now))"""
+  OR EXISTS (SELECT 1 FROM leases WHERE first BETWEEN :start AND :end AND until <= :now))"""
 
 _PEER: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_PEER}}}")
 
@@ -114,6 +115,8 @@ class SqliteTransport:
         self._owner: object = object()  # of the holds; a new one each time we open
         self._sending: SendBatch | None = None
         self._settling: SettleBatch | None = None
+        self._known: dict[str, Known] = {}
+        self._numbers: dict[str, int] = {}  # of the queues that are sent to
         self._parked: dict[int, list[Claim]] = {}  # receives that wait, by the number of their queue
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # when something of a waited-for queue is due
         self._held: dict[str, deque[_Held]] = {}  # sends that wait for room, by the queue that is full
@@ -200,7 +203,7 @@ class SqliteTransport:
     def _join(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
         batch = self._sending
         if batch is None or batch.weight >= _LARGEST_BATCH:
-            batch = SendBatch(self._peer, self._clock, started=self._sends_started, ended=self._sent)
+            batch = SendBatch(self._peer, self._clock, self._numbers, started=self._sends_started, ended=self._sent)
             self._database.submit(batch)
             self._sending = batch
         batch.sends.append(messages)
@@ -262,7 +265,8 @@ class SqliteTransport:
         future: asyncio.Future[list[Delivery]] = self._loop.create_future()
         claim = Claim(
             queue,
-            credit,
+            self._known.setdefault(queue, Known()),
+            credit=credit,
             until=self._clock.now() + wait if wait > 0 else None,
             peer=self._peer,
             clock=self._clock,
@@ -285,6 +289,7 @@ class SqliteTransport:
 
     def _claimed(self, claim: Claim, error: Exception | None) -> None:
         if error is not None:
+            self._known.pop(claim.queue, None)
             if not claim.future.done():
                 claim.future.set_exception(error)
             return
@@ -472,7 +477,13 @@ class SqliteTransport:
 
 
 def _overdue(sql: Sql, numbers: list[int], now: Instant) -> list[int]:
-    return [number for number in numbers if sql.execute(OVERDUE, {"queue": number, "now": now}).fetchall()]
+    return [
+        number
+        for number in numbers
+        if sql.execute(
+            OVERDUE, {"queue": number, "start": first_id(number), "end": last_id(number), "now": now}
+        ).fetchall()
+    ]
 
 
 def _closed() -> UnavailableError:

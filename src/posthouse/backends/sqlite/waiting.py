@@ -21,10 +21,13 @@ REGISTRY: Final = 0
 Ring = tuple[str, int]
 """A peer, and what its ring is about."""
 
-_ENTER: Final = "INSERT OR IGNORE INTO waiting (queue, sender, peer) VALUES (?, ?, ?)"
+ENTER: Final = """
+INSERT INTO waiting (queue, sender, place, peer)
+SELECT ?1, ?2, coalesce(max(place), 0) + 1, ?3 FROM waiting WHERE queue = ?1 AND sender = ?2
+HAVING sum(peer = ?3) IS NOT TRUE"""
 _LEAVE: Final = "DELETE FROM waiting WHERE queue = ? AND sender = ? AND peer = ?"
 LONGEST: Final = "SELECT place, peer FROM waiting WHERE queue = ? AND sender = ? ORDER BY place LIMIT ?"
-_TAKE: Final = "DELETE FROM waiting WHERE place = ?"
+TAKE: Final = "DELETE FROM waiting WHERE queue = ? AND sender = ? AND place <= ?"
 
 
 def note(queue: int, role: int) -> int:
@@ -39,7 +42,7 @@ def noted(number: int) -> tuple[int, int]:
 
 def enter(sql: Sql, queue: int, role: int, peer: str) -> None:
     """Enter a process among those who wait; twice is once."""
-    sql.execute(_ENTER, (queue, role, peer))
+    sql.execute(ENTER, (queue, role, peer))
 
 
 def leave(sql: Sql, queue: int, role: int, peer: str) -> None:
@@ -58,7 +61,7 @@ def wake(sql: Sql, queue: int, role: int, most: int) -> list[Ring]:
     """
     longest = sql.execute(LONGEST, (queue, role, most)).fetchall()
     if longest:
-        sql.executemany(_TAKE, [(place,) for place, _ in longest])
+        sql.execute(TAKE, (queue, role, longest[-1][0]))
     return [(peer, note(queue, role)) for _, peer in longest]
 
 
