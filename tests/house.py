@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 _numbers: Final = itertools.count(1)
 
-LONG: Final = 600.0
-"""More seconds than anything here takes; virtual ones, mostly."""
+LONG: Final = 10_000.0
+"""More seconds than any test here takes; virtual ones, mostly."""
+
+PATIENT: Final = 1000.0
+"""More seconds than anything here is waited for."""
 
 
 class House:
@@ -91,7 +94,7 @@ class House:
 
 async def until(ask: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
     """Ask again and again, until the answer is good; for what no event tells. Virtual time, else a bounded wait."""
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(PATIENT):
         while not good(answer := await ask()):
             await asyncio.sleep(0.01)
         return answer

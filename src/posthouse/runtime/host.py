@@ -21,7 +21,7 @@ from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
 from posthouse.declare.target import Handler
-from posthouse.errors import FrameError, NotDurableError, UnavailableError, UsageError
+from posthouse.errors import ContractError, FrameError, NotDurableError, UnavailableError, UsageError
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
@@ -35,6 +35,7 @@ from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from posthouse.clock import Seconds
@@ -156,10 +157,12 @@ class Host:
         Raises:
             NotBuiltError: a contract is journaled.
             NotDurableError: a contract promises that messages are kept, and the engine keeps nothing.
+            ContractError: a subscription means another mode than the publisher of its event.
             PosthouseError: the engine refused.
         """
         for service in services:
             self._check_promises(service)
+            self._check_events(service, services)
         for service in services:
             contract = contract_of(service)
             targets = [*service.operations.values(), *service.subscriptions.values()]
@@ -277,6 +280,22 @@ class Host:
                 raise NotDurableError(
                     f"{target.name} is queued, and {self.settings.transport!r} keeps nothing when its process ends"
                 )
+
+    def _check_events(self, service: Service, together: Sequence[Service]) -> None:
+        """See to it that no subscription waits where its event never comes; a publisher is right, whoever was first."""
+        told = {name: record.mode for name, record in self.directory.events.items()}
+        told |= {event.name: event.promise for each in together for event in each.events.values()}
+        for subscription in service.subscriptions.values():
+            ours = subscription.event.promise
+            if (its := told.get(subscription.event.name, ours)) is not ours:
+                raise ContractError(
+                    f"{subscription.event.name} is {its.name.lower()} for its service,"
+                    f" and {ours.name.lower()} for {subscription.name}"
+                )
+        for event in service.events.values():
+            for record in self.directory.subscriptions.get(event.name, ()):
+                if record.mode is not event.promise and service_of(record.name) != service.name:
+                    _log.warning("%s does not hear %s: it means another mode", record.name, event.name)
 
     def _queue(self, service: Service, target: Handler | Subscription) -> QueueSpec:
         said = self.settings.service(service.name)
