@@ -85,7 +85,7 @@ class Seal(msgspec.Struct, array_like=True, frozen=True, gc=False):
     principal: bytes = b""
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True):
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Attributes and data.
 
     Attributes:
