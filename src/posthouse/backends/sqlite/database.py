@@ -240,6 +240,9 @@ class Database:
         try:
             self._connection = connection = apsw.Connection(str(self.path), statementcachesize=200)
             connection.set_busy_timeout(_BUSY_AT_OPEN)
+            # A plan must not depend on the values that are bound, or a statement with `LIMIT ?` is prepared
+            # anew for each: 40 us instead of 3 (measured, SQLite 3.54).
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             sql = cast("Sql", connection.cursor())
             sql.execute("PRAGMA journal_mode = WAL").fetchall()
             sql.execute("PRAGMA synchronous = NORMAL")  # what must be flushed, the commits flush
