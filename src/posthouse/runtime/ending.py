@@ -126,4 +126,4 @@ def end_of(error: BaseException) -> End:
     if isinstance(error, PosthouseError) and passes_on(error):
         return Decided(error)
     told = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
-    return Failed("".join(told.format_exception_only()), "".join(told.format()))
+    return Failed("".join(told.format_exception_only()).strip(), "".join(told.format()))
