@@ -124,15 +124,12 @@ class Bells:
         return bell
 
     def _read(self) -> None:
-        numbers: list[int] = []
-        while True:
-            try:
-                note = self._bell.recv(_LARGEST)
-            except BlockingIOError:
-                break
-            numbers += struct.unpack_from(f"={len(note) // 8}q", note)
-        if numbers and self._heard is not None:
-            self._heard(numbers)
+        try:
+            note = self._bell.recv(_LARGEST)  # one a turn: the loop calls again while there are more
+        except BlockingIOError:
+            return
+        if self._heard is not None:
+            self._heard(struct.unpack_from(f"={len(note) // 8}q", note))
 
     def _ring_again(self) -> None:
         self._retry = None
