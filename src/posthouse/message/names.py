@@ -29,7 +29,7 @@ def check_part(part: str, what: str) -> str:
         IllegalNameError: it breaks the grammar.
     """
     if not _PART.fullmatch(part):
-        raise IllegalNameError(f"{part!r} names no {what} (1 to {PART_LIMIT} characters)")
+        raise IllegalNameError(f"{part!r} is not a name ({what}, 1 to {PART_LIMIT} characters)")
     return part
 
 
@@ -46,7 +46,7 @@ def check_name(name: str, what: str) -> str:
     parts = name.split(".")
     if len(name) > NAME_LIMIT or len(parts) < 2 or not all(map(_PART.fullmatch, parts)):
         raise IllegalNameError(
-            f"{name!r} names no {what}: it needs two or more parts, as in 'prices.quote'"
+            f"{name!r} is not a name ({what}): it needs two or more parts, as in 'prices.quote'"
             f" ({PART_LIMIT} characters a part, {NAME_LIMIT} in all)"
         )
     return name
