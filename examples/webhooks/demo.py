@@ -56,6 +56,9 @@ def main() -> int:
     except RuntimeError as error:
         say(f"The demo failed: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("Interrupted; no process is left")
+        return 130
     finally:
         if chosen.keep:
             say(f"Everything that was written is in {folder}")

@@ -111,8 +111,13 @@ class Sender:
                 taken(count)
 
         with ThreadPoolExecutor(connections) as threads:
-            for done in [threads.submit(send, delivery) for delivery in deliveries]:
-                done.result()
+            sent = [threads.submit(send, delivery) for delivery in deliveries]
+            try:
+                for done in sent:
+                    done.result()
+            except BaseException:  # Ctrl-C, too: what was not begun is not sent any more
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _send(self, delivery: Delivery) -> None:
         headers = delivery.headers(self._secret)
