@@ -89,6 +89,29 @@ async def test_a_drain_ends_what_is_at_work_and_hands_back_the_rest_untouched(ho
     assert again.attempts == [1, 1, 1, 1]
 
 
+async def test_what_was_here_and_had_not_begun_is_handed_back_as_if_it_never_had_been(house: House):
+    service = Service("line", concurrency=1)
+
+    @service.handler
+    async def work(step: Step) -> None:
+        await asyncio.sleep(10)
+
+    @service.handler
+    async def other(step: Step) -> None: ...
+
+    host = await house.serve(service)
+    client = await house.client()
+    await client.send(work, Step())
+    await asyncio.sleep(1)
+    await client.send(other, Step())  # it comes, and finds no slot
+    await asyncio.sleep(1)
+    assert (await house.queue("line.other")).leased == 1
+    await host.drain()
+
+    [delivery] = await host.transport.peek("line.other")
+    assert delivery.attempt == 0
+
+
 async def test_a_drain_takes_nothing_more(house: House):
     line = Line()
     host = await house.serve(line.service)

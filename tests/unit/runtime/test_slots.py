@@ -345,6 +345,38 @@ async def test_a_handler_that_times_out_while_it_waits_leaves_no_slot_taken(hous
     await until(_answer(host), lambda host: host._servings["one"].place.slots.taken == 0)
 
 
+async def test_a_handler_that_times_out_while_it_waits_ends_at_once_though_its_slot_is_taken(house: House):
+    one, slow = Service("one", concurrency=1), Service("slow")
+    ended: list[float] = []
+
+    @slow.handler
+    async def wait(step: Step) -> None:
+        await asyncio.sleep(100)
+
+    @one.handler(timeout="5s", attempts=1)
+    async def late(step: Step, ctx: Context) -> None:
+        try:
+            await ctx.call(wait, step)
+        finally:
+            ended.append(asyncio.get_running_loop().time() - began)
+
+    @one.handler
+    async def long(step: Step) -> None:
+        await asyncio.sleep(60)
+
+    await house.serve(one, slow)
+    client = await house.client()
+    began = asyncio.get_running_loop().time()
+    asking = asyncio.create_task(client.call(late, Step()))
+    await asyncio.sleep(1)
+    await client.send(long, Step())
+
+    with pytest.raises(FailedError, match="timed out"):
+        await asking
+    assert ended == [pytest.approx(5.0, abs=0.1)]
+    await house.settled("one.long")
+
+
 async def test_who_waits_is_bounded_so_that_memory_is(house: House, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("posthouse.runtime.runner.WAITING", 5)
     one, slow = Service("one", concurrency=2), Service("slow", concurrency=500)

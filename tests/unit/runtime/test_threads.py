@@ -250,6 +250,27 @@ async def test_no_more_threads_work_at_once_than_the_service_says(house: House):
     assert most == 2
 
 
+async def test_a_drain_hands_back_nothing_that_was_ended_though_its_thread_goes_on(
+    house: House, caplog: pytest.LogCaptureFixture
+):
+    plain = Service("plain")
+    release = threading.Event()
+
+    @plain.handler(timeout=0.05, attempts=1)
+    def hang(step: Step) -> None:
+        release.wait(BOUND)
+
+    host = await house.serve(plain)
+    await (await house.client()).send(hang, Step())
+    await bounded(house.bury(1))
+    await bounded(host.drain(grace=0))
+    release.set()
+
+    assert "a thread that timed out is still at work" in caplog.text
+    assert "had lost their lease" not in caplog.text
+    assert (await house.queue("plain.hang")).stored == 0
+
+
 async def test_a_drain_waits_for_a_thread_and_its_calls(house: House):
     plain = Service("plain")
     begun = asyncio.Event()
