@@ -70,5 +70,9 @@ def verifier(settings: SignatureSettings, route: str) -> Verifier:
     except OSError as error:
         raise ConfigError(f'routes."{route}".signature: {place} cannot be read: {error.strerror}') from error
     if not secret:
-        raise ConfigError(f'routes."{route}".signature has an empty secret')
+        where = {"env": f": the variable {place} is empty or not set", "file": f": {place} is empty"}.get(kind, "")
+        raise ConfigError(
+            f'routes."{route}".signature has an empty secret{where}',
+            hint="A signature that is checked against nothing would let everyone in: put the secret there.",
+        )
     return Verifier(settings, secret)
