@@ -17,6 +17,7 @@ import msgspec
 from posthouse.declare.route import same_requests
 from posthouse.errors import MethodNotAllowedError, RouteUnknownError
 from posthouse.message.schema import array_fields, field_schema, type_from
+from posthouse.runtime.settings import RouteSettings, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.registry import OperationRecord
     from posthouse.gateway.webhooks import Verifier
-    from posthouse.runtime.settings import GatewaySettings, RouteSettings
+    from posthouse.runtime.settings import GatewaySettings
 
 _log: Final = logging.getLogger("posthouse.gateway")
 
@@ -188,12 +189,13 @@ class Compiler:
         self._made: dict[str, Route] = {}
         self._served: set[str] = set()
         self._known_conflicts: set[Conflict] = set()
+        self._idle: set[str] = set()
 
     def table(self, operations: Mapping[str, OperationRecord]) -> Table:
         """Return the table for these operations; new conflicts are logged."""
         made: dict[str, Route] = {}
         for name, record in sorted(operations.items(), key=lambda item: (item[0] not in self._served, item[0])):
-            said = self._said.get(record.http)
+            said = row_of(self._said, record.http)
             if not record.http or (said is not None and said.hide):
                 continue
             before = self._made.get(name)
@@ -210,17 +212,22 @@ class Compiler:
                     conflict.taken_by,
                 )
         self._known_conflicts = set(table.conflicts)
+        self._tell_idle(table)
         return table
 
+    def _tell_idle(self, table: Table) -> None:
+        """Tell which signatures are asked of no route: with a slip in its path the right one stands open."""
+        idle = {route for route in self._verifiers if not any(same_requests(route, each.name) for each in table.routes)}
+        for route in sorted(idle - self._idle) if table.routes else ():
+            _log.warning(
+                'routes."%s" asks for a signature, and no service has this route yet: is it written right?', route
+            )
+        if table.routes:
+            self._idle = idle
+
     def _route(self, record: OperationRecord) -> Route:
-        said = self._said.get(record.http) or _unsaid()
-        return Route(record, said, self._defaults, self._verifiers.get(record.http))
-
-
-def _unsaid() -> RouteSettings:
-    from posthouse.runtime.settings import RouteSettings
-
-    return RouteSettings()
+        said = row_of(self._said, record.http) or RouteSettings()
+        return Route(record, said, self._defaults, row_of(self._verifiers, record.http))
 
 
 def _fields(template: tuple[str, ...], parts: tuple[str, ...]) -> dict[str, str] | None:

@@ -12,14 +12,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_origin
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_origin
 
 import msgspec
 
 from posthouse.contracts.transport import Overflow
+from posthouse.declare.route import same_requests
 from posthouse.errors import ConfigError
 from posthouse.message.names import check_part
 from posthouse.runtime.layers import Count, Lasts, Size, check, nearest, overlay, struct_of
+
+_Row = TypeVar("_Row")
 
 Env: TypeAlias = Literal["dev", "test", "prod"]
 
@@ -147,7 +150,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def route(self, route: str) -> RouteSettings:
         """Return what is said of one route, "POST /github"."""
-        return self.routes.get(route) or RouteSettings()
+        return row_of(self.routes, route) or RouteSettings()
+
+
+def row_of(rows: Mapping[str, _Row], route: str) -> _Row | None:
+    """Return the row of a route; None when there is none.
+
+    What the fields in its path are called does not matter: a signature that is asked of
+    "POST /hooks/{id}" must not go unchecked because the service says "POST /hooks/{name}".
+    """
+    if route in rows:
+        return rows[route]
+    return next((row for written, row in rows.items() if same_requests(written, route)), None)
 
 
 def load(
@@ -273,9 +287,12 @@ def _finished(said: dict[str, Any], beside: Path, environ: Mapping[str, str]) ->
     said.setdefault("transport", f"sqlite:{said['data']}")
     for name in said.get("services", {}):
         check_part(name, "service")
-    for route, row in said.get("routes", {}).items():
+    routes: dict[str, Any] = said.get("routes", {})
+    for route, row in routes.items():
         if not _ROUTE.fullmatch(route):
             raise ConfigError(f'routes."{route}" is not a route; write it as "POST /path"')
+        if twice := [other for other in routes if other != route and same_requests(other, route)]:
+            raise ConfigError(f'routes."{route}" and routes."{twice[0]}" are the same route; put all of it into one')
         if "signature" in row:
             _unlock(row["signature"], route, environ)
     try:

@@ -9,7 +9,8 @@ import pytest
 
 from posthouse.errors import MethodNotAllowedError, RouteUnknownError
 from posthouse.gateway.routes import Compiler, Table
-from posthouse.runtime.settings import GatewaySettings, RouteSettings
+from posthouse.gateway.webhooks import Verifier, verifier
+from posthouse.runtime.settings import GatewaySettings, RouteSettings, SignatureSettings
 from tests.unit.gateway.makers import record, route
 
 TABLE = Table(
@@ -92,6 +93,31 @@ def test_what_the_settings_say_of_a_route_beats_the_defaults():
     a, b = table.routes
     assert (a.wait, a.body_limit, a.idempotency) == (1.0, 7, b"x-delivery")
     assert (b.wait, b.body_limit, b.idempotency) == (5.0, 100, b"idempotency-key")
+
+
+def verifiers(*routes: str) -> dict[str, Verifier]:
+    return {route: verifier(SignatureSettings(header="X-Signature", secret="s"), route) for route in routes}
+
+
+def test_a_signature_is_checked_whatever_the_service_calls_the_field_in_the_path():
+    said = {"POST /hooks/{id}": RouteSettings(wait=1.0)}
+    routes = Compiler(said, GatewaySettings(), verifiers("POST /hooks/{id}"))
+
+    [hook] = routes.table({"s.hook": record("POST /hooks/{sku}", "s.hook")}).routes
+
+    assert hook.verifier is not None
+    assert hook.wait == 1.0
+
+
+def test_a_signature_that_no_route_asks_for_is_told_once(caplog: pytest.LogCaptureFixture):
+    routes = Compiler({}, GatewaySettings(), verifiers("POST /gihub"))
+
+    routes.table({})
+    routes.table({"s.hook": record("POST /github", "s.hook")})
+    routes.table({"s.hook": record("POST /github", "s.hook")})
+
+    assert len(caplog.records) == 1
+    assert "POST /gihub" in caplog.text
 
 
 def test_a_hidden_route_and_an_operation_without_one_are_not_served():

@@ -199,3 +199,15 @@ def test_whatever_is_said_it_is_settings_or_a_config_error(config: dict[str, obj
         return
 
     assert isinstance(settings, Settings)
+
+
+def test_what_is_said_of_a_route_holds_whatever_its_fields_are_called():
+    settings = load({"routes": {"POST /hooks/{id}": {"hide": True}}}, environ={})
+
+    assert settings.route("POST /hooks/{name}").hide
+    assert not settings.route("POST /hooks").hide
+
+
+def test_one_route_is_said_once_whatever_its_fields_are_called():
+    with pytest.raises(ConfigError, match="same route"):
+        load({"routes": {"POST /hooks/{id}": {"hide": True}, "POST /hooks/{name}": {"wait": 1}}}, environ={})
