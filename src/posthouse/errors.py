@@ -115,6 +115,7 @@ class PendingError(PosthouseError, TimeoutError):
     code = "call.pending"
     transient = True
     status = 504
+    id: str = ""
 
     def __init__(self, message: str = "", *, id: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint, message_id=id or None)
@@ -145,6 +146,8 @@ class QueueFullError(NotStoredError):
     code = "queue.full"
     hint = "Try again later, raise `capacity=` of the service, or start more instances of it."
     transient = True
+    queue: str = ""
+    capacity: int = 0
 
     def __init__(self, queue: str = "", capacity: int = 0, unit: str = "messages") -> None:
         super().__init__(f"queue {queue!r} is at its capacity of {capacity:,} {unit}")
@@ -287,6 +290,7 @@ class DeclarationError(ConfigError, TypeError):
     """Something that the program declares cannot work: its text says where, and what to write instead."""
 
     code = "declaration.invalid"
+    where: str = ""
 
     def __init__(self, message: str = "", *, do: str = "", where: str = "") -> None:
         super().__init__(f"{message} ({where}): {do}" if where else message)
