@@ -33,6 +33,7 @@ from posthouse.runtime.outbound import journaled
 from posthouse.runtime.parts import Parts
 from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
+from posthouse.runtime.workplace import Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
     from posthouse.declare.target import Subscription
+    from posthouse.runtime.runner import Runner
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.service import Serving
     from posthouse.runtime.settings import Settings
@@ -326,27 +328,30 @@ class Host:
 
     def _arrived(self, peer: str, frames: list[bytes]) -> None:
         replies = self.caller.receive
+        works: dict[Runner, list[Work]] = {}
         for message in decode_many(frames):
             if isinstance(message, FrameError):
                 _log.warning("%s sent what is no frame, which was dropped: %s", peer, message)
             elif message.kind is Kind.REPLY:
                 replies(message)
             elif message.kind is Kind.REQUEST or message.kind is Kind.EVENT:
-                self._take_volatile(message)
+                runner = self._volatile_runner(message)
+                if runner is not None:
+                    works.setdefault(runner, []).append(Work(message, None))
             else:
                 _log.warning("%s sent a %s message, which this version does not know", peer, message.kind.name.lower())
+        for runner, taken in works.items():  # all at once: one turn works them off, unless it has to wait
+            runner.take(taken)
 
-    def _take_volatile(self, message: Message) -> None:
+    def _volatile_runner(self, message: Message) -> Runner | None:
+        """Return what handles a message, or refuse it."""
         name = str(message.extensions.get("subscription", message.type)) if message.extensions else message.type
         serving = self._servings.get(service_of(name))
-        if serving is None or not serving.take_volatile(name, message):
-            refuse(
-                self.transport.direct,
-                message,
-                not_served(message.type),
-                source=service_of(name),
-                now=self.seams.clock.now(),
-            )
+        runner = None if serving is None else serving.volatile_runner(name)
+        if runner is None:
+            error = not_served(message.type)
+            refuse(self.transport.direct, message, error, source=service_of(name), now=self.seams.clock.now())
+        return runner
 
     def _lost(self, peer: str, frames: list[bytes]) -> None:
         self.caller.lost(peer, frames)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
     from posthouse.declare.target import Handler, Subscription
-    from posthouse.message.message import Message
     from posthouse.runtime.client import Client
     from posthouse.runtime.parts import Parts
 
@@ -171,13 +170,13 @@ class Serving:
 
     # --- what comes directly ---------------------------------------------------------------------------
 
-    def take_volatile(self, name: str, message: Message) -> bool:
-        """Handle a message that no queue holds; return False when this service does not take it."""
+    def volatile_runner(self, name: str) -> Runner | None:
+        """Return what handles messages that no queue holds; None when this service does not take them now.
+
+        What is declared queued is never served with less, whatever the sender thinks.
+        """
         runner = self.runners.get(name)
-        if self.draining or runner is None:
-            return False
-        runner.take((Work(message, None),))
-        return True
+        return None if self.draining or runner is None or runner.queued else runner
 
     # --- leases ----------------------------------------------------------------------------------------
 
