@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -173,6 +174,18 @@ async def test_a_client_that_goes_away_leaves_its_request_running():
 
 
 @pytest.mark.usefixtures("parser")
+@pytest.mark.usefixtures("parser")
+async def test_what_is_no_http_request_is_answered_with_a_problem_and_not_logged(caplog: pytest.LogCaptureFixture):
+    async with listening() as door:
+        answer = await door.say(b"\x16\x03\x01 hello\r\n\r\n")
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "http.refused"
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
 async def test_what_is_held_at_the_end_is_answered_and_nothing_new_is_taken():
     async with listening() as door:
         door.world.gate.clear()

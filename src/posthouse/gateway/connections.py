@@ -11,7 +11,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from posthouse.errors import HttpError
 from posthouse.gateway.patience import Patience
+from posthouse.gateway.responses import problem
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +25,16 @@ HEADERS_WITHIN: Final[Seconds] = 10.0
 
 HEADERS_LIMIT: Final = 64 << 10
 """Bytes of unfinished headers at which a connection is closed; what is finished has the limits of the settings."""
+
+
+def _unreadable() -> bytes:
+    refused = problem(HttpError("what came is no HTTP request that can be read"), headers=[(b"connection", b"close")])
+    lines = [b"%s: %s" % header for header in refused.headers]
+    return b"\r\n".join([b"HTTP/1.1 400 Bad Request", *lines, b"", refused.body])
+
+
+_UNREADABLE: Final = _unreadable()
+"""The answer to bytes that are not HTTP: as all others, a problem with a code."""
 
 
 def protocol_class() -> type[asyncio.Protocol]:
@@ -57,6 +69,10 @@ def protocol_class() -> type[asyncio.Protocol]:
                 self._unfinished += len(data)
                 if self._unfinished > HEADERS_LIMIT:
                     self.transport.close()
+
+        def send_400_response(self, _: str) -> None:
+            self.transport.write(_UNREADABLE)
+            self.transport.close()
 
     return Connection
 

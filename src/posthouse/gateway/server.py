@@ -146,6 +146,7 @@ def _config(gateway: Gateway, *, grace: Seconds) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # it warns of each HTTP request that cannot be read: whoever sends them would fill the log
         access_log=False,
         server_header=False,
         proxy_headers=False,
