@@ -67,16 +67,17 @@ def storm(
     for name in names:
         start(name)
     with Poster(yard, port) if http else contextlib.nullcontext():
-        while yard.kills.total() < kills or yard.count("confirmed") < letters:
+        while yard.kills.total() < kills or (yard.count("confirmed") < letters and yard.kills.total() < 3 * kills):
             progress = progress_of(yard)
             further = progress + rng.randint(1, 4 * letters // kills)  # a letter counts twice: confirmed, handled
             yard.comes_true(lambda: progress_of(yard) >= further, within=rng.uniform(0.1, 1.0))  # noqa: B023
-            if progress_of(yard) == progress and rng.random() < 0.7:
+            if progress_of(yard) == progress and rng.random() < 0.7 and not yard.ended():
                 continue  # nobody had come so far as to do anything; mostly, let them
             victim = rng.choice(victims or names)
             assert yard.ended() == [], "a process ended by itself"
             yard.kill(victim)
             start(victim)
+        yard.wait_for(lambda: yard.count("confirmed") >= letters, "enough letters are confirmed")
     yard.kill("sender")
     if http:
         yard.kill("gateway")

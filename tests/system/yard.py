@@ -48,8 +48,10 @@ class Yard:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="yard-", dir="/tmp")))
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
     kills: Counter[str] = field(default_factory=Counter[str])
+    _lifeline: tuple[int, int] = (-1, -1)
 
     def __enter__(self) -> Self:
+        self._lifeline = os.pipe()  # the children hold one end, and end when we are gone with the other
         for name in ("data", "records"):
             (self.folder / name).mkdir()
         return self
@@ -60,6 +62,8 @@ class Yard:
         for process in self.running.values():
             process.kill()
             process.wait()
+        for end in self._lifeline:
+            os.close(end)
         if error is not None:  # pytest shows it with the failure
             print(*self.log()[-40:], sep="\n")
         shutil.rmtree(self.folder)
@@ -76,12 +80,24 @@ class Yard:
 
     def gateway(self, port: int) -> subprocess.Popen[bytes]:
         """Start a gateway."""
-        return self._start("gateway", [*POSTHOUSE, "gateway", f"--bind=127.0.0.1:{port}"], {})
+        return self._start(
+            "gateway", [*POSTHOUSE, "_serve", f"--gateway=127.0.0.1:{port}", f"--lifeline={self._lifeline[0]}"], {}
+        )
 
     def _start(self, name: str, arguments: list[str], says: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        own = {"POSTHOUSE_DATA": str(self.folder / "data"), "STORM_RECORDS": str(self.folder / "records")}
+        own = {
+            "POSTHOUSE_DATA": str(self.folder / "data"),
+            "STORM_RECORDS": str(self.folder / "records"),
+            "STORM_LIFELINE": str(self._lifeline[0]),
+        }
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("POSTHOUSE_", "STORM_"))}
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, *arguments], env={**os.environ, **own, **says}, stderr=log)
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env={**others, **own, **says},
+                pass_fds=self._lifeline[:1],
+                stderr=log,
+            )
         self.running[name] = process
         return process
 

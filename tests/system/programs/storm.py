@@ -9,6 +9,7 @@ that made it, whole or not at all. Its lines have one length, so that their numb
 The POSTHOUSE_ variables say where the data is. These say the rest:
 
     STORM_RECORDS  the directory of the records
+    STORM_LIFELINE a pipe that is closed when the test is gone, and this process with it
     STORM_FAULT    a fault that the tests must notice: "settles-first", "confirms-first", "deaf"
     STORM_DIES     "PART.STEP.NUMBER": dies at the n-th time that a step of a transaction is reached
     STORM_PAUSE    how long a handler takes at least, in seconds
@@ -22,6 +23,7 @@ import random
 import signal
 import sys
 from pathlib import Path
+from threading import Thread
 
 from msgspec import Struct
 
@@ -36,6 +38,11 @@ LENGTH = 16
 """Bytes of a record."""
 AHEAD = 200
 """A sender waits when so many letters that it knows to be stored have not been handled."""
+
+
+def end_with_test(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 class Letter(Struct):
@@ -79,7 +86,7 @@ async def send(run_number: str) -> None:
         async def send_on() -> None:
             nonlocal number
             while True:
-                while count("confirmed") - count("handled") > AHEAD:
+                while not FAULT and count("confirmed") - count("handled") > AHEAD:
                     await asyncio.sleep(0.005)
                 number += 1
                 name = f"{run_number}-{number}"
@@ -92,6 +99,8 @@ async def send(run_number: str) -> None:
                     continue
                 if FAULT != "confirms-first":
                     write(confirmed, name)
+                if FAULT:  # what is lost is never handled, so nobody says how far ahead this is
+                    await asyncio.sleep(0.005)
 
         await asyncio.gather(*(send_on() for _ in range(8)))
 
@@ -124,6 +133,7 @@ def die_at(place: str) -> None:
     setattr(kind, method, reached)
 
 
+Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
 if place := os.environ.get("STORM_DIES", ""):
     die_at(place)
 if FAULT == "deaf":  # takes the signal, and goes on
