@@ -219,7 +219,9 @@ class SqliteDirect:
     def send(self, peer: str, frame: bytes) -> None:
         """Write a frame to a peer, together with all others of this turn of the loop."""
         link = self._routes.get(peer)
-        if link is not None:
+        if len(frame) > LARGEST_FRAME:  # the other side would close the connection at it
+            self.loop.call_soon(self._tell_lost, peer, [frame])
+        elif link is not None:
             link.send(frame)
         elif peer == self.peer:
             if not self._loopback:
@@ -250,8 +252,11 @@ class SqliteDirect:
             return
         del self._routes[link.peer]
         self._broken(link.peer)
+        self._tell_lost(link.peer, unsent)
+
+    def _tell_lost(self, peer: str, frames: list[bytes]) -> None:
         if self._lost is not None:
-            self._lost(link.peer, unsent)
+            self._lost(peer, frames)
 
     async def _connect(self, link: _Link) -> None:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -88,6 +88,21 @@ async def test_a_frame_that_says_it_is_too_large_closes_the_connection(ends: tup
     writer.close()
 
 
+async def test_a_frame_that_is_too_large_is_lost_and_the_connection_lives(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "LARGEST_FRAME", 1000)
+    one, two = ends
+
+    one.direct.send("two", b"x" * 1001)
+    one.direct.send("two", b"small")
+    await until(lambda: two.received)
+
+    assert one.lost == [("two", [b"x" * 1001])]
+    assert two.received == [("one", b"small")]
+    assert one.broken == []
+
+
 async def test_a_large_frame_arrives_whole(ends: tuple[End, End]):
     one, two = ends
     frame = os.urandom(5_000_000)
