@@ -15,9 +15,9 @@ import click
 
 from posthouse.cli import exits, notices, output
 from posthouse.cli.children import Child, said
-from posthouse.cli.ending import Ending
 from posthouse.cli.options import Options, common
 from posthouse.cli.watch import Watch
+from posthouse.runtime.signals import Signals
 
 if TYPE_CHECKING:
     from posthouse.clock import Seconds
@@ -47,7 +47,7 @@ def dev(options: Options, app: str, bind: str | None) -> int:
 async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
     loop = asyncio.get_running_loop()
     never_ran = True
-    with Ending() as ending:
+    with Signals() as signals:
         while True:
             began = loop.time()
             child = await Child.start(
@@ -55,7 +55,7 @@ async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
             )
             died = asyncio.create_task(child.wait())
             changed = asyncio.create_task(watch.changed())
-            asked = asyncio.create_task(ending.asked.wait())
+            asked = asyncio.create_task(signals.asked.wait())
             try:
                 await asyncio.wait({died, changed, asked}, return_when=asyncio.FIRST_COMPLETED)
                 never_ran = never_ran and not child.was_ready
@@ -73,7 +73,7 @@ async def _develop(options: Options, arguments: list[str], watch: Watch) -> int:
             finally:
                 changed.cancel()
                 asked.cancel()
-                ending.hurry = child.kill
+                signals.hurry = child.kill
                 await asyncio.gather(child.end(GRACE), died, changed, asked, return_exceptions=True)
             if asked.done() and not asked.cancelled():
                 return exits.FINE

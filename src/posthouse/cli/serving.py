@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 from posthouse.cli import exits, logs, notices
 from posthouse.cli.banner import banner as banner_of
 from posthouse.cli.banner import facts
-from posthouse.cli.ending import Ending
 from posthouse.cli.parent import tell_ready
 from posthouse.declare.contract_of import contract_of
 from posthouse.runtime.host import Host
+from posthouse.runtime.signals import Signals
 from posthouse.runtime.start import run_loop
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def serve(
 async def _serve(
     options: Options, settings: Settings, services: Sequence[Service], *, bind: str, banner: bool, news: int
 ) -> None:
-    with Ending() as ending:
+    with Signals() as signals:
         async with Host(settings) as host:
-            if services and not await ending.unless_asked(host.serve(*services)):
+            if services and not await signals.unless_asked(host.serve(*services)):
                 return
             door = await _opened(host, bind) if bind else None
             address = door.address if door is not None else ""
@@ -77,9 +77,9 @@ async def _serve(
                     options, text, event="ready", pid=os.getpid(), **facts(contracts, settings, bind=address)
                 )
             tell_ready(news, address)
-            await ending.asked.wait()
+            await signals.asked.wait()
             closing = asyncio.create_task(_close(host, door))
-            ending.hurry = closing.cancel
+            signals.hurry = closing.cancel
             try:
                 await closing
             except asyncio.CancelledError:

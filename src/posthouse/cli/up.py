@@ -20,10 +20,10 @@ import msgspec
 from posthouse.cli import exits, notices
 from posthouse.cli.banner import banner, facts
 from posthouse.cli.children import Child, said
-from posthouse.cli.ending import Ending
 from posthouse.cli.options import Options, common
 from posthouse.contracts.registry import Contract
 from posthouse.errors import UsageError
+from posthouse.runtime.signals import Signals
 
 if TYPE_CHECKING:
     from posthouse.clock import Seconds
@@ -73,7 +73,7 @@ class _System:
         self._settings = settings
         self._app = app
         self._bind = settings.gateway.bind if gateway else ""
-        self._ending = Ending()
+        self._signals = Signals()
         self._gateway_ended = asyncio.Event()
         self._children: set[Child] = set()
         self._contracts: list[Contract] = []
@@ -82,8 +82,8 @@ class _System:
 
     async def run(self, counts: dict[str, int]) -> int:
         """Serve until told to end; return the exit status."""
-        with self._ending:
-            self._ending.hurry = self._kill_all
+        with self._signals:
+            self._signals.hurry = self._kill_all
             contracts = await self._announced()
             if contracts is None:
                 return self._status
@@ -101,14 +101,14 @@ class _System:
         """Announce all, and return the contracts; None when that failed or was interrupted."""
         child = await self._start(Part("announce", ["_announce", self._app]), stdout=subprocess.PIPE)
         reading = asyncio.create_task(child.output())
-        asked = asyncio.create_task(self._ending.asked.wait())
+        asked = asyncio.create_task(self._signals.asked.wait())
         await asyncio.wait({reading, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
             child.kill()
         asked.cancel()
         out, self._status = await reading
         self._children.discard(child)
-        if self._ending.asked.is_set():
+        if self._signals.asked.is_set():
             self._status = exits.FINE
             return None
         if self._status:
@@ -137,19 +137,19 @@ class _System:
         """Run one part until the end, again and again."""
         restarts, ever_ready = 0, False
         loop = asyncio.get_running_loop()
-        while not self._ending.asked.is_set():
+        while not self._signals.asked.is_set():
             began = loop.time()
             child = await self._start(part)
             self._tell(part, "started", f"{part.name} started (pid {child.pid})", pid=child.pid)
             status = await self._until_its_end(part, child)
             self._children.discard(child)
             ever_ready = ever_ready or child.was_ready
-            if self._ending.asked.is_set():
+            if self._signals.asked.is_set():
                 self._tell(part, "stopped", f"{part.name} stopped", pid=child.pid, status=status)
                 break
             if not ever_ready and status in _LAST:
                 self._status = self._status or status
-                self._ending.asked.set()
+                self._signals.asked.set()
                 break
             restarts = 1 if loop.time() - began > RAN_WELL else restarts + 1
             wait = wait_before(restarts)
@@ -173,7 +173,7 @@ class _System:
     async def _until_its_end(self, part: Part, child: Child) -> int:
         """Wait for the child's end; when all end, the gateway goes first, while services still answer it."""
         died = asyncio.create_task(child.wait())
-        asked = asyncio.create_task(self._ending.asked.wait())
+        asked = asyncio.create_task(self._signals.asked.wait())
         try:
             await asyncio.wait({died, asked}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -187,7 +187,7 @@ class _System:
     async def _asked_within(self, wait: Seconds) -> None:
         try:
             async with asyncio.timeout(wait):
-                await self._ending.asked.wait()
+                await self._signals.asked.wait()
         except TimeoutError:
             pass  # nobody asked: go on
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from posthouse.errors import NotBuiltError, UsageError
 from posthouse.message.names import check_part
 from posthouse.runtime.host import Host
 from posthouse.runtime.settings import load
+from posthouse.runtime.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -84,31 +84,17 @@ def run(*services: Service, transport: str | None = None, config: Path | Mapping
 
 
 async def _serve(settings: Settings, services: tuple[Service, ...]) -> None:
-    async with Host(settings) as host:
-        await host.serve(*services)
-        await serve_until_signal(host)
+    with Signals() as signals:
+        async with Host(settings) as host:
+            if await signals.unless_asked(host.serve(*services)):
+                await drain_when_asked(host, signals)
 
 
-async def serve_until_signal(host: Host) -> None:
-    """Wait for SIGTERM or SIGINT, and drain; a second signal ends the grace at once."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    try:
-        await asked.wait()
-        asked.clear()
-        draining = host.seams.spawn(host.drain(), "posthouse drains")
-        hurry = host.seams.spawn(asked.wait(), "posthouse hears a second signal")
-        await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            host.hurry()
-            await asyncio.wait([draining])
-        hurry.cancel()
-        await asyncio.gather(draining, hurry, return_exceptions=True)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+async def drain_when_asked(host: Host, signals: Signals) -> None:
+    """Serve until the first signal, then drain; a second signal ends the grace at once."""
+    await signals.asked.wait()
+    signals.hurry = host.hurry
+    await host.drain()
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:

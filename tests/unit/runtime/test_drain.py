@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from posthouse import Context, NotServedError, OutcomeUnknownError, Service, UsageError
 from posthouse.runtime.runner import LAST_WORD
-from posthouse.runtime.start import serve_until_signal
+from posthouse.runtime.signals import Signals
+from posthouse.runtime.start import drain_when_asked
 from tests.house import House, until
 
 pytestmark = pytest.mark.anyio
@@ -413,13 +414,14 @@ async def test_a_signal_drains_and_a_second_one_ends_the_grace(house: House, cap
     await asyncio.sleep(1)
     loop = asyncio.get_running_loop()
     before = loop.time()
-    serving = asyncio.create_task(serve_until_signal(host))
-    await asyncio.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.sleep(10)
-    assert not serving.done()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await serving
+    with Signals() as signals:
+        serving = asyncio.create_task(drain_when_asked(host, signals))
+        await asyncio.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(10)
+        assert not serving.done()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
 
     assert loop.time() - before < 20
     assert line.log == ["open", "begin a", "close"]

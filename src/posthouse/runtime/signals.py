@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-class Ending:
+class Signals:
     """Takes the two signals for as long as it is entered.
 
     Attributes:
