@@ -48,15 +48,15 @@ def check(options: Options, app: str) -> int:
 def _announced(settings: Settings) -> list[Contract]:
     """Return the contracts in the registry; none where there is none yet."""
     scheme, _, place = settings.transport.partition(":")
-    if scheme == "memory" or (scheme == "sqlite" and not Path(place).is_dir()):
-        return []
-    from posthouse.cli.house import opened
+    from posthouse.cli.house import is_directory, opened
 
     async def read() -> list[Contract]:
         async with opened(settings) as host:
             return [*host.directory.contracts.values()]
 
     try:
+        if scheme == "memory" or (scheme == "sqlite" and not is_directory(Path(place))):
+            return []
         return asyncio.run(read())
     except PosthouseError as error:
         output.say(f"what others have announced could not be read, and is left out: {error} ({error.code})")

@@ -5,6 +5,7 @@ With --json it is one object on stderr; stdout is for data alone.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import traceback
@@ -53,6 +54,21 @@ def of_usage(error: click.ClickException, *, as_json: bool) -> None:
     command = context.command_path if context is not None else "posthouse"
     _tell(
         Complaint(code="usage", error=error.format_message(), hint=f"`{command} --help` shows how it is written."),
+        cause=None,
+        as_json=as_json,
+    )
+
+
+def of_system(error: OSError, *, as_json: bool, debug: bool = False) -> None:
+    """Tell what the operating system refused, in its own words."""
+    if debug:
+        traceback.print_exception(error)
+    what = f"{error.filename}: " if error.filename else ""
+    hint = "Put that right and run it again; --debug shows what needed it."
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        hint = "Make room where the output goes, and run it again."
+    _tell(
+        Complaint(code="system", error=f"{what}{error.strerror or type(error).__name__}", hint=hint),
         cause=None,
         as_json=as_json,
     )

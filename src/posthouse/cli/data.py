@@ -33,6 +33,8 @@ def read(text: str) -> bytes:
         msgspec.json.decode(data)
     except OSError as error:
         raise UsageError(f"{text[1:]} cannot be read: {error.strerror}") from error
+    except RecursionError:
+        raise UsageError("the data is nested too deep") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise UsageError(
             f"the data is not JSON: {error}",
@@ -57,5 +59,5 @@ def shown(data: bytes) -> str:
     """Return a reply's data as people read it."""
     try:
         return msgspec.json.format(data, indent=2).decode()
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return repr(data)

@@ -240,6 +240,6 @@ def _readable(letter: DeadLetter) -> _Letter:
 def _json(bytes_: bytes) -> msgspec.Raw:
     try:
         msgspec.json.decode(bytes_)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return msgspec.Raw(msgspec.json.encode(repr(bytes_)))
     return msgspec.Raw(bytes_)

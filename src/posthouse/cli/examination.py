@@ -7,6 +7,7 @@ its place), which is gone when it ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import os
 import shutil
@@ -105,7 +106,12 @@ def _settings(options: Options, settings: Settings) -> Result:
 
 
 def _directory(data: Path) -> Result:
-    if not data.exists():
+    try:
+        found = data.stat() if data.exists() else None
+    except OSError as error:
+        hint = "Run this as the user whose it is, or name another directory with --data."
+        return Result("data directory", Verdict.BAD, f"{data} cannot be looked into: {error.strerror}", hint)
+    if found is None:
         parent = _nearest(data)
         if os.access(parent, os.W_OK | os.X_OK):
             return Result("data directory", Verdict.GOOD, f"{data} is not there yet, and can be made")
@@ -117,7 +123,6 @@ def _directory(data: Path) -> Result:
         )
     if not data.is_dir():
         return Result("data directory", Verdict.BAD, f"{data} is not a directory", "Move it away, or use --data.")
-    found = data.stat()
     mode = found.st_mode & 0o777
     if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
         return Result(
@@ -130,8 +135,15 @@ def _directory(data: Path) -> Result:
         return Result(
             "data directory", Verdict.CARE, f"{data} has mode {mode:04o}: others may look into it", f"chmod 700 {data}"
         )
-    held = sum(each.stat().st_size for each in data.rglob("*") if each.is_file())
-    return Result("data directory", Verdict.GOOD, f"{data}, mode {mode:04o}, holds {size(held)}")
+    return Result("data directory", Verdict.GOOD, f"{data}, mode {mode:04o}, holds {size(_held(data))}")
+
+
+def _held(folder: Path) -> int:
+    held = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since it was listed: a system that runs makes and removes files
+            held += file.lstat().st_size if file.is_file() else 0
+    return held
 
 
 def _disk(place: Path) -> Result:
@@ -195,10 +207,13 @@ def _flush_and_clock(place: Path) -> Iterator[Result]:
 
 def _transport(settings: Settings) -> Result:
     """Open it as a service would, if it is there already, and say what it can do."""
+    from posthouse.cli.house import is_directory
+
     scheme, _, place = settings.transport.partition(":")
-    if scheme == "sqlite" and not Path(place).is_dir():
-        return Result("transport", Verdict.GOOD, f"{settings.transport} is not there yet; the first service makes it")
     try:
+        if scheme == "sqlite" and not is_directory(Path(place)):
+            text = f"{settings.transport} is not there yet; the first service makes it"
+            return Result("transport", Verdict.GOOD, text)
         text = asyncio.run(_opened(settings))
     except PosthouseError as error:
         return Result("transport", Verdict.BAD, f"{error} ({error.code})", error.hint)
@@ -226,6 +241,6 @@ async def _opened(settings: Settings) -> str:
 
 def _nearest(path: Path) -> Path:
     """Return the path, or the nearest above it that is there."""
-    while not path.is_dir() and path != path.parent:
+    while not os.path.isdir(path) and path != path.parent:  # unlike Path.is_dir, false for what may not be looked into
         path = path.parent
     return path

@@ -56,7 +56,7 @@ def check_there(settings: Settings) -> None:
     """See that there is something to look at.
 
     Raises:
-        StorageError: there is no data directory where it should be.
+        StorageError: there is no data directory where it should be, or it may not be looked into.
         UsageError: the transport lives inside another process.
     """
     scheme, _, place = settings.transport.partition(":")
@@ -65,8 +65,23 @@ def check_there(settings: Settings) -> None:
             "a memory: transport lives inside one process; no other can look into it",
             hint="Use a transport that is shared, as sqlite: is.",
         )
-    if scheme == "sqlite" and not Path(place).is_dir():
+    if scheme == "sqlite" and not is_directory(Path(place)):
         raise StorageError(
             f"there is no data directory {place}",
             hint="Go to where posthouse.toml is, or name the directory with --data; `posthouse dev` makes one.",
         )
+
+
+def is_directory(place: Path) -> bool:
+    """Say whether there is such a directory.
+
+    Raises:
+        StorageError: this user may not know.
+    """
+    try:
+        return place.is_dir()
+    except OSError as error:
+        raise StorageError(
+            f"{place} cannot be looked into: {error.strerror}",
+            hint="Run this as the user whose it is, or name another directory with --data.",
+        ) from error

@@ -128,9 +128,22 @@ def perform(arguments: list[str]) -> int:
         complain.of_error(error, as_json=as_json, debug=debug)
         return exits.status_of(error)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return exits.FINE
-    except Exception as error:  # a fault of ours: a person still gets a sentence and not a wall of frames
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system: the disk under our output is full
+            complain.of_system(error, as_json=as_json, debug=debug)
+            _give_up_output()
+            return exits.UNREACHABLE
+        # a fault of ours: a person still gets a sentence and not a wall of frames
         complain.of_fault(error, as_json=as_json, debug=debug)
         return exits.FINDING
     return status if isinstance(status, int) else exits.FINE
+
+
+def _give_up_output() -> None:
+    """Write what can be written, and leave nothing that Python would stumble over at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

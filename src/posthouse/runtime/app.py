@@ -121,14 +121,20 @@ def file_of(place: str) -> Path | None:
     """Return the program's file; None when a module is named, which is found when it is imported.
 
     Raises:
-        ApplicationError: there is no such file.
+        ApplicationError: there is no such file, or it cannot be read.
     """
     if not (place.endswith(".py") or "/" in place or place.startswith(".")):
         return None
-    file = Path(place).absolute()
-    if file.is_dir():
+    try:
+        file = Path(place).absolute()
+        is_directory, is_file = file.is_dir(), file.is_file()
+        if is_file:
+            file.open("rb").close()
+    except OSError as error:
+        raise ApplicationError(f"{place} cannot be read: {error.strerror}", hint="May this user read it?") from error
+    if is_directory:
         raise ApplicationError(f"{place} is a directory", hint="Name the file in it that declares the services.")
-    if not file.is_file():
+    if not is_file:
         meant = nearest(file.name, [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else [])
         raise ApplicationError(f"there is no file {place}{meant}", hint="Is the path right, seen from here?")
     return file

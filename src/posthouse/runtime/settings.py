@@ -181,7 +181,8 @@ def load(
     Raises:
         ConfigError: something said cannot be; the error names the place and the key.
     """
-    beside, layers = Path.cwd(), list[dict[str, Any]]()
+    here = beside = _here()
+    layers = list[dict[str, Any]]()
     if not isinstance(config, Mapping):
         file = config or _named(environ) or find()
         if file is not None:
@@ -189,8 +190,8 @@ def load(
             layers.append(_placed(check(_read(file), Settings, str(file)), beside))
     else:
         layers.append(_placed(check(config, Settings, "config"), beside))
-    layers.append(_placed(_from_environment(environ), Path.cwd()))
-    layers.append(_placed(check(overrides or {}, Settings, "an option"), Path.cwd()))
+    layers.append(_placed(_from_environment(environ), here))
+    layers.append(_placed(check(overrides or {}, Settings, "an option"), here))
     said: dict[str, Any] = {}
     for layer in layers:
         if "data" in layer and str(said.get("transport", "")).startswith("sqlite:"):
@@ -200,12 +201,26 @@ def load(
 
 
 def find(start: Path | None = None) -> Path | None:
-    """Return the posthouse.toml of this directory, or of the nearest one above it."""
-    start = start or Path.cwd()
-    for folder in (start, *start.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder / FILE_NAME
-    return None
+    """Return the posthouse.toml of this directory, or of the nearest one above it.
+
+    Raises:
+        ConfigError: one of these directories is gone, or may not be looked into.
+    """
+    start = start or _here()
+    try:
+        return next((folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).is_file()), None)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be looked for: {error.strerror}",
+            hint="Go to a directory that this user may read, or name the file with --config.",
+        ) from error
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError("the working directory is gone, or out of reach", hint="Go to another one: cd /") from error
 
 
 def _named(environ: Mapping[str, str]) -> Path | None:
@@ -263,17 +278,23 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _placed(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the layer with its paths made absolute: relative ones belong to where they were said."""
     placed = dict(layer)
-    if data := placed.get("data"):
-        placed["data"] = str((folder / Path(data).expanduser()).absolute())
+    if "data" in placed:
+        if not placed["data"]:  # "--data $DIR" with a variable that is not set: not the working directory
+            raise ConfigError("the data directory has an empty name", hint="Name a directory, or leave it out.")
+        placed["data"] = str((folder / Path(placed["data"]).expanduser()).absolute())
     url = placed.get("transport", "")
-    if url and ":" not in url:
+    if "transport" in placed and (":" not in url or url == "sqlite:"):
         raise ConfigError(
-            f"transport {url!r} is not a URL",
+            f"transport {url!r} names no directory" if url == "sqlite:" else f"transport {url!r} is not a URL",
             hint="Write sqlite:DIRECTORY, or leave it out to keep everything in the data directory.",
         )
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest and not rest.startswith("/"):
         placed["transport"] = f"sqlite:{(folder / Path(rest).expanduser()).absolute()}"
+    for row in placed.get("routes", {}).values():
+        kind, _, file = row.get("signature", {}).get("secret", "").partition(":")
+        if kind == "file" and file:
+            row["signature"]["secret"] = f"file:{(folder / Path(file).expanduser()).absolute()}"
     return placed
 
 
@@ -294,6 +315,8 @@ def _finished(said: dict[str, Any], beside: Path, environ: Mapping[str, str]) ->
         if twice := [other for other in routes if other != route and same_requests(other, route)]:
             raise ConfigError(f'routes."{route}" and routes."{twice[0]}" are the same route; put all of it into one')
         if "signature" in row:
+            if not row["signature"].get("header"):
+                raise ConfigError(f'routes."{route}".signature says no `header`: where is the signature to be found?')
             _unlock(row["signature"], route, environ)
     try:
         return msgspec.convert(said, Settings)

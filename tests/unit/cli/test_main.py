@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -79,6 +82,18 @@ def test_each_kind_of_error_has_its_exit_status(
 
     assert main.perform(command) == status
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_no_fault_of_posthouse(
+    failing: Callable[[BaseException], list[str]], capsys: pytest.CaptureFixture[str]
+):
+    status = main.perform(failing(OSError(errno.ENOSPC, "No space left on device")))
+
+    assert status == exits.UNREACHABLE
+    assert capsys.readouterr().err.splitlines() == [
+        "error system: No space left on device",
+        "  do:   Make room where the output goes, and run it again.",
+    ]
 
 
 def test_an_error_says_its_code_what_is_true_now_and_what_to_do(
@@ -158,7 +173,11 @@ def test_debug_shows_where_an_error_came_from(
         (["send", "prices", "{}"], "is not a name"),
         (["publish", "../x", "{}"], "is not a name"),
         (["queues", "--transport", "box"], "is not a URL"),
+        (["queues", "--transport", "sqlite:"], "names no directory"),
+        (["queues", "--transport", ""], "is not a URL"),
+        (["queues", "--data", ""], "an empty name"),
         (["queues", "--transport", "memory:"], "lives inside one process"),
+        (["call", "prices.quote", "[" * 100_000], "nested too deep"),
         (["queues", "--env", "production"], "production"),
         (["queues", "--config", "missing.toml"], "missing.toml cannot be read"),
         (["check", "missing.py"], "there is no file missing.py"),
@@ -188,6 +207,59 @@ def test_a_command_that_looks_makes_no_data_directory(
     assert status == exits.UNREACHABLE
     assert "there is no data directory" in capsys.readouterr().err
     assert list(here.iterdir()) == []
+
+
+@pytest.fixture
+def locked(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that may not be looked into; root may look into all, so the kernel's answer is played."""
+    folder = here / "locked"
+    stat = os.stat
+
+    def refusing(path: Any, *more: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "status"),
+    [
+        (["services"], "storage.unusable", exits.UNREACHABLE),
+        (["dead", "ls"], "storage.unusable", exits.UNREACHABLE),
+        (["doctor"], "storage.unusable", exits.UNREACHABLE),
+    ],
+)
+def test_a_directory_that_may_not_be_looked_into_is_told(
+    locked: Path, command: list[str], code: str, status: int, capsys: pytest.CaptureFixture[str]
+):
+    assert main.perform([*command, "--data", str(locked / "data")]) == status
+
+    out, err = capsys.readouterr()
+    assert f"{locked / 'data'} cannot be looked into: Permission denied" in out + err
+    assert code in out + err
+    assert "a fault in posthouse" not in out + err
+
+
+def test_a_program_or_a_configuration_that_may_not_be_read_is_told(
+    locked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert main.perform(["check", str(locked / "app.py")]) == exits.USAGE
+    assert "app.py cannot be read: Permission denied" in capsys.readouterr().err
+
+    locked.mkdir()
+    monkeypatch.chdir(locked)
+    assert main.perform(["services"]) == exits.USAGE
+    assert "posthouse.toml cannot be looked for: Permission denied" in capsys.readouterr().err
+
+
+def test_a_working_directory_that_is_gone_is_told(here: Path, capsys: pytest.CaptureFixture[str]):
+    here.rmdir()
+
+    assert main.perform(["services"]) == exits.USAGE
+    assert "the working directory is gone" in capsys.readouterr().err
 
 
 def test_every_code_is_explained(capsys: pytest.CaptureFixture[str]):

@@ -106,7 +106,7 @@ def test_lists_and_sizes_are_read_from_text_in_the_environment():
         ({"env": "production"}, "expected one of dev, test, prod"),
         ({"routes": {"github": {}}}, 'write it as "POST /path"'),
         ({"routes": {"POST /x": {"signature": {"header": "H"}}}}, "has no secret"),
-        ({"routes": {"POST /x": {"signature": {"secret": "s"}}}}, "missing required field header"),
+        ({"routes": {"POST /x": {"signature": {"secret": "s"}}}}, "says no `header`"),
         ({"transport": "box"}, "is not a URL"),
     ],
 )
@@ -211,3 +211,32 @@ def test_what_is_said_of_a_route_holds_whatever_its_fields_are_called():
 def test_one_route_is_said_once_whatever_its_fields_are_called():
     with pytest.raises(ConfigError, match="same route"):
         load({"routes": {"POST /hooks/{id}": {"hide": True}, "POST /hooks/{name}": {"wait": 1}}}, environ={})
+
+
+@pytest.mark.parametrize("signature", [SECRET, [SECRET]])
+def test_a_secret_in_the_wrong_place_is_not_shown(signature: object):
+    with pytest.raises(ConfigError, match="table") as caught:
+        load({"routes": {"POST /x": {"signature": signature}}}, environ={})
+
+    assert SECRET not in str(caught.value)
+
+
+def test_an_empty_name_is_not_the_working_directory():
+    for said in ({"data": ""}, {"transport": ""}, {"transport": "sqlite:"}):
+        with pytest.raises(ConfigError):
+            load(said, environ={})
+        with pytest.raises(ConfigError):
+            load(overrides=said, environ={})
+    with pytest.raises(ConfigError):
+        load(environ={"POSTHOUSE_DATA": ""})
+
+
+def test_the_file_of_a_secret_lies_where_the_configuration_does(here: Path, monkeypatch: pytest.MonkeyPatch):
+    (here / "posthouse.toml").write_text('[routes."POST /x"]\nsignature = {header = "X", secret = "file:key"}')
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+
+    signature = load(environ={}).route("POST /x").signature
+
+    assert signature is not None
+    assert signature.secret == f"file:{here / 'key'}"
