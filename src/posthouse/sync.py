@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import threading
+import weakref
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -42,7 +43,10 @@ class SyncClient:
         self._service = service
         self._how = how
         self._starting = threading.Lock()
-        self._pid = 0
+        self._of_parents: list[Any] = []
+        if hasattr(os, "register_at_fork"):
+            forked = weakref.WeakMethod(self._forked)
+            os.register_at_fork(after_in_child=lambda: (method := forked()) and method())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stack = AsyncExitStack()
@@ -97,10 +101,14 @@ class SyncClient:
     def close(self) -> None:
         """Drain what is served, and end the thread; the next use starts anew."""
         with self._starting:
-            if self._loop is None or self._pid != os.getpid():
+            if self._loop is None:
                 return
-            self._run(self._stack.aclose())
-            self._end_thread()
+            if threading.current_thread() is self._thread:
+                raise _in_its_own_loop()
+            try:
+                self._run(self._stack.aclose())
+            finally:
+                self._end_thread()
 
     def __enter__(self) -> Self:
         self._started()
@@ -115,20 +123,24 @@ class SyncClient:
         loop = self._loop
         if loop is None or threading.current_thread() is self._thread:
             coroutine.close()
-            raise UsageError("a SyncClient blocks, so it cannot be used in its own loop; use posthouse.connect there")
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+            raise _in_its_own_loop()
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # of no use if it raised; but who was interrupted (Ctrl-C) waits no longer
+            raise
 
     def _started(self) -> Client:
         client = self._client
-        if client is not None and self._pid == os.getpid():
+        if client is not None:
             return client
         with self._starting:
-            if self._client is not None and self._pid == os.getpid():
+            if self._client is not None:
                 return self._client
             from posthouse.runtime.start import connect as connect_async
 
-            self._stack = AsyncExitStack()  # what was open before a fork belongs to the parent
-            self._pid = os.getpid()
+            self._stack = AsyncExitStack()
             self._loop = loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=loop.run_forever, name="posthouse", daemon=True)
             self._thread.start()
@@ -141,6 +153,12 @@ class SyncClient:
             atexit.register(self.close)
             return client
 
+    def _forked(self) -> None:
+        """In a child process: forget what the parent has, which is not ours to use, to close or to let go of."""
+        self._of_parents.append((self._loop, self._thread, self._stack, self._client))
+        self._client = self._loop = self._thread = None
+        self._starting = threading.Lock()  # a thread that held it did not come along
+
     def _end_thread(self) -> None:
         loop, thread = self._loop, self._thread
         self._client = self._loop = self._thread = None
@@ -149,6 +167,10 @@ class SyncClient:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+
+def _in_its_own_loop() -> UsageError:
+    return UsageError("a SyncClient blocks, so it cannot be used in its own loop; use posthouse.connect there")
 
 
 def connect(
