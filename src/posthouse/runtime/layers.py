@@ -52,7 +52,8 @@ def check(
         ConfigError: an unknown key, or a value that its field cannot have.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {path} is a table of keys and values, not {_named(values)}")
+        # the kind of it and not the value, which may be a secret in the wrong place
+        raise ConfigError(f"{source}: {path} is a table of keys and values, not {type(values).__name__}")
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     checked: dict[str, Any] = {}
     for key, value in cast("Mapping[str, Any]", values).items():
@@ -85,7 +86,7 @@ def _value(value: Any, kind: Any, source: str, *, text: bool, path: str) -> Any:
         return check(value, struct, source, text=text, path=path)
     if get_origin(kind) is dict and (struct := struct_of(get_args(kind)[1])):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{source}: {path} is a table of keys and values, not {_named(value)}")
+            raise ConfigError(f"{source}: {path} is a table of keys and values, not {type(value).__name__}")
         rows = cast("Mapping[str, Any]", value)
         return {name: check(row, struct, source, text=text, path=f'{path}."{name}"') for name, row in rows.items()}
     try:
@@ -139,8 +140,3 @@ def _unit_of(kind: Any) -> str:
             if isinstance(meta, msgspec.Meta) and meta.extra:
                 return str(meta.extra.get("unit", ""))
     return ""
-
-
-def _named(value: object) -> str:
-    """Return what kind of value it is; not the value, which may be a secret in the wrong place."""
-    return {str: "text", list: "a list", bool: "true or false"}.get(type(value), "a number")
