@@ -368,7 +368,7 @@ class RequestUnknownError(HttpError):
 
 
 class MalformedBodyError(HttpError):
-    """The body is not JSON."""
+    """The body is not JSON, or not the kind of JSON that it says it is."""
 
     code = "body.malformed"
 
