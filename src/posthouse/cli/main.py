@@ -7,7 +7,6 @@ do, never as a traceback, and turned into an exit status that scripts can rely o
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from typing import Final, NamedTuple
@@ -143,7 +142,9 @@ def perform(arguments: list[str]) -> int:
 
 def _give_up_output() -> None:
     """Write what can be written, and leave nothing that Python would stumble over at its end."""
+    from posthouse.cli.output import write_nowhere
+
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_nowhere(sys.stdout)

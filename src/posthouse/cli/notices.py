@@ -19,8 +19,12 @@ def notice(options: Options, text: str, **facts: Any) -> None:
         text: as a person reads it.
         facts: as a program reads it; the first is `event`.
     """
-    if options.json:
-        output.record(facts)
-        sys.stdout.flush()
-    else:
-        output.say(text)
+    stream = sys.stdout if options.json else sys.stderr
+    try:
+        if options.json:
+            output.record(facts)
+            stream.flush()
+        else:
+            output.say(text)
+    except BrokenPipeError:  # who read it went away, as `head` does: no reason to stop serving
+        output.write_nowhere(stream)

@@ -10,11 +10,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 import msgspec
 
+_WHOLE: Final = 24
+"""Characters: what is no longer is never folded; a terminal that is too narrow folds the line itself."""
+_WIDEST: Final = 400
 _CODES: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
@@ -24,19 +27,29 @@ def record(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns."""
+    """Print rows under their columns; where the terminal is too narrow, long texts fold and names stay whole."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        shown.add_column(column, overflow="fold", justify="right" if column.endswith("#") else "left")
-        shown.columns[-1].header = column.removesuffix("#")
-    for row in rows:
-        shown.add_row(*(Text(plain(str(cell))) for cell in row))
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    style = "" if os.environ.get("NO_COLOR") else "bold"
+    shown = Table(box=None, pad_edge=False, header_style=style, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        widest = max(len(text) for text in [column, *(row[number] for row in cells)])
+        shown.add_column(
+            column.removesuffix("#"),
+            overflow="fold",
+            justify="right" if column.endswith("#") else "left",
+            no_wrap=widest <= _WHOLE,
+            min_width=min(widest, _WHOLE),
+        )
+    for row in cells:
+        shown.add_row(*map(Text, row))
     # A file or a pipe is as wide as it takes: only a terminal folds.
-    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(shown)
+    wide = Console(width=_WIDEST, highlight=False)
+    width = max(Console().width, wide.measure(shown).minimum) if sys.stdout.isatty() else _WIDEST
+    Console(width=width, highlight=False).print(shown)
 
 
 def line(text: str = "") -> None:
@@ -47,6 +60,13 @@ def line(text: str = "") -> None:
 def say(text: str) -> None:
     """Tell the person something that is no data."""
     click.echo(text, file=sys.stderr)
+
+
+def write_nowhere(stream: TextIO) -> None:
+    """Drop what is still written to a stream that nobody reads any more, or that has no room."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def plain(text: str) -> str:

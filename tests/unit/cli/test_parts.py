@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import sys
 
 import pytest
 
 from posthouse.cli.banner import base_url
 from posthouse.cli.children import said
 from posthouse.cli.logs import ForPeople, ForPrograms
-from posthouse.cli.output import ago, moment, plain, size
+from posthouse.cli.notices import notice
+from posthouse.cli.options import Options
+from posthouse.cli.output import ago, moment, plain, size, table
 from posthouse.cli.up import LONGEST_WAIT, wait_before
 
 
@@ -20,6 +25,39 @@ def test_restarts_wait_longer_each_time_up_to_a_limit():
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_WAIT
+
+
+@pytest.mark.parametrize(("as_json", "stream"), [(True, "stdout"), (False, "stderr")])
+def test_a_reader_that_goes_away_stops_no_notice(as_json: bool, stream: str, monkeypatch: pytest.MonkeyPatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8", buffering=1) as nobody:
+        monkeypatch.setattr(sys, stream, nobody)
+
+        for _ in range(3):
+            notice(Options(json=as_json), "prices started", event="started")
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what it is shown."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.MonkeyPatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    table(["QUEUE", "STORED#", "CODE", "REASON"], [("prices.quote", "1,000", "handler.failed", "it failed " * 20)])
+
+    lines = shown.getvalue().splitlines()
+    assert lines[0].split() == ["QUEUE", "STORED", "CODE", "REASON"]
+    assert lines[1].split()[:3] == ["prices.quote", "1,000", "handler.failed"]
+    assert 5 < len(lines) < 15
+    assert "\x1b" not in shown.getvalue()
 
 
 @pytest.mark.parametrize(
