@@ -89,8 +89,8 @@ class SignatureSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         header: the header that holds the signature, "X-Hub-Signature-256".
         prefix: what stands before the hex digits, "sha256=".
-        secret: what both sides know.
-        secret_env: the variable that holds the secret, so that it stands in no file.
+        secret: what both sides know: the text itself, "env:VARIABLE" or "file:PATH".
+        secret_env: the variable that holds it; the same as `secret = "env:VARIABLE"`.
         algorithm: of the HMAC.
     """
 
@@ -197,7 +197,7 @@ def load(
         if "data" in layer and str(said.get("transport", "")).startswith("sqlite:"):
             said["transport"] = f"sqlite:{layer['data']}"  # `--data` moves all that lies in files
         said = overlay(said, layer)
-    return _finished(said, beside, environ)
+    return _finished(said, beside)
 
 
 def find(start: Path | None = None) -> Path | None:
@@ -298,7 +298,7 @@ def _placed(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     return placed
 
 
-def _finished(said: dict[str, Any], beside: Path, environ: Mapping[str, str]) -> Settings:
+def _finished(said: dict[str, Any], beside: Path) -> Settings:
     if said.get("env") == "prod" and "transport" not in said:
         raise ConfigError(
             'env is "prod", and no transport is named: what must not be lost has no default place',
@@ -315,20 +315,18 @@ def _finished(said: dict[str, Any], beside: Path, environ: Mapping[str, str]) ->
         if twice := [other for other in routes if other != route and same_requests(other, route)]:
             raise ConfigError(f'routes."{route}" and routes."{twice[0]}" are the same route; put all of it into one')
         if "signature" in row:
-            if not row["signature"].get("header"):
-                raise ConfigError(f'routes."{route}".signature says no `header`: where is the signature to be found?')
-            _unlock(row["signature"], route, environ)
+            _point_at_secret(row["signature"], route)
     try:
         return msgspec.convert(said, Settings)
     except msgspec.ValidationError as error:  # a key that must be there is missing
         raise ConfigError(str(error).replace("`", "").replace("$.", "")) from None
 
 
-def _unlock(signature: dict[str, Any], route: str, environ: Mapping[str, str]) -> None:
-    """Put the secret in its place; a signature that is checked against nothing would let everyone in."""
-    variable = signature.get("secret_env", "")
-    secret = signature.get("secret") or environ.get(variable, "")
-    if not secret:
-        missing = f"the variable {variable} is empty" if variable else "it has neither `secret` nor `secret_env`"
-        raise ConfigError(f'routes."{route}".signature has no secret: {missing}')
-    signature["secret"] = secret
+def _point_at_secret(signature: dict[str, Any], route: str) -> None:
+    """Say where the secret is; the gateway reads it, so that whoever only looks at queues needs it not."""
+    if not signature.get("header"):
+        raise ConfigError(f'routes."{route}".signature says no `header`: where is the signature to be found?')
+    if not signature.get("secret"):
+        if not signature.get("secret_env"):  # checked against nothing it would let everyone in
+            raise ConfigError(f'routes."{route}".signature has no secret: it has neither `secret` nor `secret_env`')
+        signature["secret"] = f"env:{signature['secret_env']}"
