@@ -36,9 +36,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     style = "" if os.environ.get("NO_COLOR") else "bold"
     shown = Table(box=None, pad_edge=False, header_style=style, padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
-        widest = max(len(text) for text in [column, *(row[number] for row in cells)])
+        name = column.removesuffix("#")
+        widest = max(len(text) for text in [name, *(row[number] for row in cells)])
         shown.add_column(
-            column.removesuffix("#"),
+            name,
             overflow="fold",
             justify="right" if column.endswith("#") else "left",
             no_wrap=widest <= _WHOLE,
@@ -46,10 +47,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         )
     for row in cells:
         shown.add_row(*map(Text, row))
+    least = sum((column.min_width or 0) + 2 for column in shown.columns)
     # A file or a pipe is as wide as it takes: only a terminal folds.
-    wide = Console(width=_WIDEST, highlight=False)
-    width = max(Console().width, wide.measure(shown).minimum) if sys.stdout.isatty() else _WIDEST
-    Console(width=width, highlight=False).print(shown)
+    Console(width=max(Console().width, least) if sys.stdout.isatty() else _WIDEST, highlight=False).print(shown)
 
 
 def line(text: str = "") -> None:

@@ -51,12 +51,13 @@ def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
 
-    table(["QUEUE", "STORED#", "CODE", "REASON"], [("prices.quote", "1,000", "handler.failed", "it failed " * 20)])
+    table(["QUEUE", "STORED#", "CODE", "REASON"], [("prices.quote", "1,000", "handler.failed", "it failed " * 10 + "x" * 100)])
 
     lines = shown.getvalue().splitlines()
     assert lines[0].split() == ["QUEUE", "STORED", "CODE", "REASON"]
     assert lines[1].split()[:3] == ["prices.quote", "1,000", "handler.failed"]
     assert 5 < len(lines) < 15
+    assert max(map(len, lines)) < 80
     assert "\x1b" not in shown.getvalue()
 
 
