@@ -51,7 +51,10 @@ def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
 
-    table(["QUEUE", "STORED#", "CODE", "REASON"], [("prices.quote", "1,000", "handler.failed", "it failed " * 10 + "x" * 100)])
+    table(
+        ["QUEUE", "STORED#", "CODE", "REASON"],
+        [("prices.quote", "1,000", "handler.failed", "it failed " * 10 + "x" * 100)],
+    )
 
     lines = shown.getvalue().splitlines()
     assert lines[0].split() == ["QUEUE", "STORED", "CODE", "REASON"]
