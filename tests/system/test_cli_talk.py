@@ -108,6 +108,22 @@ def test_a_failed_call_is_status_4_and_names_the_dead_letter(serving: Program, p
     assert "Traceback" not in failed.err
 
 
+def test_what_is_decided_is_not_replayed_unless_it_is_said(serving: Program, place: Path):
+    failed = json.loads(posthouse("call", "prices.quote", '{"sku": "broken"}', "--json", cwd=place).err)
+    letters = posthouse("dead", "ls", "--queue", "prices.quote", "--json", cwd=place).records
+    [letter] = [letter for letter in letters if letter["message_id"] == failed["id"]]
+
+    left = posthouse("dead", "replay", letter["id"], cwd=place)
+    told = posthouse("dead", "replay", letter["id"], "--json", cwd=place)
+    would = posthouse("dead", "replay", letter["id"], "--failed", "--dry-run", cwd=place)
+
+    assert letter["state"] == "failed"
+    assert (left.status, left.out) == (1, "0 replayed\n")
+    assert "1 left as decided" in left.err
+    assert told.records == [{"id": letter["id"], "outcome": "decided"}]
+    assert (would.status, would.out) == (0, "1 would be replayed\n")
+
+
 @pytest.mark.parametrize(
     ("operation", "data", "code", "says"),
     [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from posthouse.message.message import Message
     from posthouse.runtime.host import Host
 
-_PAGE: Final = 500
+_PAGE: Final = 100
 _AT_ONCE: Final = 200
 
 
@@ -55,36 +55,20 @@ def ls(options: Options, queue: str, code: str, each: bool, limit: int) -> int:
     """List dead letters: how many of each queue and code. The exit status is 1 when there are any."""
     from posthouse.cli.house import visit
 
-    async def work(host: Host) -> list[DeadLetter]:
-        return [letter async for letter in _letters(host, queue, code)]
+    listing = _Listing(limit)
 
-    found = visit(options, work)
-    if options.json:
-        for letter in found:
-            output.record(_readable(letter))
-    elif each:
-        output.table(
-            ["ID", "QUEUE", "STATE", "CODE", "ATTEMPTS#", "AT", "REASON"],
-            [
-                (
-                    letter.id,
-                    letter.queue,
-                    letter.outcome.state,
-                    letter.outcome.code,
-                    letter.attempts,
-                    output.moment(letter.at),
-                    letter.outcome.reason,
-                )
-                for letter in found[:limit]
-            ],
-        )
-        if len(found) > limit:
-            output.say(f"{len(found) - limit} more; --limit shows them")
-    elif found:
-        _grouped(found)
-    else:
+    async def work(host: Host) -> None:  # one by one: there may be more of them than memory holds
+        async for letter in _letters(host, queue, code):
+            if options.json:
+                output.record(_readable(letter))
+            listing.add(letter)
+
+    visit(options, work)
+    if not listing.count and not options.json:
         output.say("no dead letters")
-    return exits.FINDING if found else exits.FINE
+    elif not options.json:
+        listing.show(each=each)
+    return exits.FINDING if listing.count else exits.FINE
 
 
 @dead.command()
@@ -134,10 +118,15 @@ def show(options: Options, id: str) -> int:
 @click.option("--queue", default="", help="All of this queue.")
 @click.option("--code", default="", help="All with this code.")
 @click.option("--dry-run", is_flag=True, help="Only say which.")
+@click.option("--failed", is_flag=True, help="Also those that are decided: whoever waited was told they are not done.")
 @common
-def replay(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run: bool) -> int:
-    """Put dead letters back into their queues, as new deliveries: those with IDS, or all of a --queue or --code."""
-    return _change(options, "replayed", ids, queue=queue, code=code, dry_run=dry_run)
+def replay(options: Options, *, ids: tuple[str, ...], queue: str, code: str, dry_run: bool, failed: bool) -> int:
+    """Put dead letters back into their queues, as new deliveries: those with IDS, or all of a --queue or --code.
+
+    What is decided stays, unless you say --failed: somebody was told that it is not done, and may
+    have acted on it. The exit status is 1 when something that you named was not replayed.
+    """
+    return _change(options, "replayed", ids, queue=queue, code=code, dry_run=dry_run, decided_too=failed)
 
 
 @dead.command()
@@ -154,35 +143,45 @@ def drop(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run:
 _STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided: it is not done; whoever waited was told"}
 
 
-def _change(options: Options, done: str, ids: tuple[str, ...], *, queue: str, code: str, dry_run: bool) -> int:
+def _change(
+    options: Options, done: str, ids: tuple[str, ...], *, queue: str, code: str, dry_run: bool, decided_too: bool = True
+) -> int:
     from posthouse.cli.house import visit
 
     if bool(ids) == bool(queue or code):
         raise UsageError("say which: ids, or a --queue or --code (or both of these)")
 
-    async def work(host: Host) -> tuple[list[str], list[str]]:
-        there = [letter.id async for letter in _letters(host, queue, code)]
-        wanted = [id for id in ids if id in set(there)] if ids else there
-        missing = sorted(set(ids) - set(there))
+    async def work(host: Host) -> tuple[list[str], list[str], list[str]]:
+        there = {letter.id: letter.outcome.state async for letter in _letters(host, queue, code)}
+        named = [id for id in dict.fromkeys(ids) if id in there] if ids else list(there)
+        wanted = [id for id in named if decided_too or there[id] != "failed"]
+        missing, decided = sorted(set(ids) - set(there)), [id for id in named if id not in set(wanted)]
         if dry_run:
-            return wanted, missing
+            return wanted, decided, missing
         act = host.transport.replay if done == "replayed" else host.transport.drop
         changed: list[str] = []
         for start in range(0, len(wanted), _AT_ONCE):
             changed += await act(wanted[start : start + _AT_ONCE])
-        return changed, missing
+        return changed, decided, missing
 
-    changed, missing = visit(options, work)
+    changed, decided, missing = visit(options, work)
     if options.json:
         for id in changed:
             output.record({"id": id, "outcome": f"would be {done}" if dry_run else done})
+        for id in decided:
+            output.record({"id": id, "outcome": "decided"})
         for id in missing:
             output.record({"id": id, "outcome": "unknown"})
     else:
         output.line(f"{len(changed)} {'would be ' if dry_run else ''}{done}")
+        if decided:
+            output.say(
+                f"{len(decided)} left as decided: whoever waited was told that it is not done, and may have acted on"
+                " that; --failed replays them all the same"
+            )
         for id in missing:
             output.say(f"there is no dead letter {id!r}")
-    return exits.FINDING if missing else exits.FINE
+    return exits.FINDING if missing or decided else exits.FINE
 
 
 async def _letters(host: Host, queue: str, code: str) -> AsyncIterator[DeadLetter]:
@@ -194,17 +193,38 @@ async def _letters(host: Host, queue: str, code: str) -> AsyncIterator[DeadLette
         after = page[-1].id
 
 
-def _grouped(letters: list[DeadLetter]) -> None:
-    groups = Counter((letter.queue, letter.outcome.state, letter.outcome.code) for letter in letters)
-    newest = {(letter.queue, letter.outcome.state, letter.outcome.code): letter for letter in letters}
-    output.table(
-        ["COUNT#", "QUEUE", "STATE", "CODE", "NEWEST", "ID", "REASON"],
-        [
-            (count, *group, output.moment(newest[group].at), newest[group].id, newest[group].outcome.reason)
-            for group, count in groups.most_common()
-        ],
-    )
-    output.say("one of them: posthouse dead show ID; run them again: posthouse dead replay --queue QUEUE")
+class _Listing:
+    """What is shown of the letters that pass by: the first `limit` of them, and how many there are of each group."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self._limit = limit
+        self._groups: Counter[tuple[str, str, str]] = Counter()
+        self._newest: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        self._first: list[tuple[object, ...]] = []
+
+    def add(self, letter: DeadLetter) -> None:
+        """Take note of one."""
+        self.count += 1
+        outcome, at = letter.outcome, output.moment(letter.at)
+        group = letter.queue, outcome.state, outcome.code
+        self._groups[group] += 1
+        self._newest[group] = at, letter.id, outcome.reason
+        if len(self._first) < self._limit:
+            self._first.append((letter.id, *group, letter.attempts, at, outcome.reason))
+
+    def show(self, *, each: bool) -> None:
+        """Print the first letters, or the groups."""
+        if each:
+            output.table(["ID", "QUEUE", "STATE", "CODE", "ATTEMPTS#", "AT", "REASON"], self._first)
+            if self.count > len(self._first):
+                output.say(f"{self.count - len(self._first)} more; --limit shows them")
+            return
+        output.table(
+            ["COUNT#", "QUEUE", "STATE", "CODE", "NEWEST", "ID", "REASON"],
+            [(count, *group, *self._newest[group]) for group, count in self._groups.most_common()],
+        )
+        output.say("one of them: posthouse dead show ID; run them again: posthouse dead replay --queue QUEUE")
 
 
 def _message(letter: DeadLetter, field: str) -> str:
