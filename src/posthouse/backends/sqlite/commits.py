@@ -213,7 +213,10 @@ class Commits:
         if self._thread is not None:
             group = self._take()
             self.running = True
-            self._loop.run_in_executor(self._thread, self._in_thread, group)
+            try:
+                self._loop.run_in_executor(self._thread, self._in_thread, group)
+            except RuntimeError:  # the interpreter ends, and starts nothing in threads any more
+                self._in_thread(group)
             return
         if all(operation.reads for operation in self._operations):
             group = self._take()

@@ -166,7 +166,11 @@ class Database:
 
     async def _close_in(self, thread: ThreadPoolExecutor) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, self._close)
+            closing = asyncio.get_running_loop().run_in_executor(thread, self._close)
+        except RuntimeError:  # the interpreter ends, and starts nothing in threads any more
+            self._close()
+        else:
+            await closing
         finally:
             thread.shutdown(wait=False)
             self._thread = None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.backends.sqlite.waiting import Ring
     from posthouse.clock import Clock, Instant, Seconds
-    from posthouse.contracts.transport import DeadLetter, Delivery, Outcome, Outgoing, QueueInfo, QueueSpec
+    from posthouse.contracts.transport import DeadLetter, Delivery, Direct, Outcome, Outgoing, QueueInfo, QueueSpec
 
 OVERDUE: Final = """
 SELECT name FROM queues WHERE number = :queue AND (next - 1 > cursor
@@ -95,7 +95,7 @@ class SqliteTransport:
         ValueError: the peer is not such a word.
     """
 
-    features = Features(durable=True)
+    features: Features = Features(durable=True)
 
     def __init__(self, database: Database, *, peer: str, clock: Clock, overflow_wait: Seconds = 5.0) -> None:
         if not _PEER.fullmatch(peer):
@@ -121,7 +121,8 @@ class SqliteTransport:
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # when something of a waited-for queue is due
         self._held: dict[str, deque[_Held]] = {}  # sends that wait for room, by the queue that is full
         self._again: dict[asyncio.Future[None], _Held] = {}  # of these, those that are being tried again
-        self.direct = SqliteDirect(peer, broken=database.bury)
+        self._direct = SqliteDirect(peer, broken=database.bury)
+        self.direct: Direct = self._direct
 
     @property
     def lease(self) -> Seconds:
@@ -137,7 +138,7 @@ class SqliteTransport:
         wake: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._clock, "wake", None)
         self._unwatch = wake(self._clock_was_set) if wake is not None else None
         try:
-            await self.direct.open(self._database.sockets)
+            await self._direct.open(self._database.sockets)
         except BaseException:
             await self._database.close()
             raise
@@ -150,7 +151,7 @@ class SqliteTransport:
         self._is_open = False
         if self._unwatch is not None:
             self._unwatch()
-        await self.direct.close()
+        await self._direct.close()
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()

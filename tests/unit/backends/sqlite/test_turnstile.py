@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from posthouse.backends.sqlite.turnstile import Turnstile
-from tests.unit.backends.sqlite.children import child
+from tests.unit.backends.sqlite.children import PATIENCE, child
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +56,34 @@ async def test_who_waits_goes_before_who_has_just_been_inside(tmp_path: Path):
     waiting.leave()
     busy.close()
     waiting.close()
+
+
+async def test_who_has_just_been_inside_cannot_barge_in_before_one_who_waits(tmp_path: Path):
+    busy, waiting = Turnstile(tmp_path), Turnstile(tmp_path)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(50):
+            assert busy.enter()
+            entered = thread.submit(waiting.enter, PATIENCE)
+            while not _is_held(tmp_path / "turn.lock"):
+                await asyncio.sleep(0)
+
+            busy.leave()
+            barged_in = busy.enter(patience=0.0)
+
+            assert not barged_in
+            assert entered.result(PATIENCE)
+            waiting.leave()
+    busy.close()
+    waiting.close()
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 async def test_who_could_not_get_in_stands_in_nobodys_way(tmp_path: Path):
