@@ -207,6 +207,20 @@ def test_it_starts_anew_after_a_fork_and_the_parent_goes_on(tmp_path: Path):
     assert ran.stderr == ""
 
 
+def test_a_client_that_is_never_closed_lets_its_program_end_in_silence(tmp_path: Path):
+    ran = subprocess.run(
+        [sys.executable, str(PROGRAM.parent / "never_closes.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "service.unknown\n", "")
+    assert list((tmp_path / "run").glob("*")) == []
+
+
 def test_a_client_that_nobody_holds_can_go(world: World):
     client = connect("shop", transport=world.transport)
     import weakref

@@ -82,8 +82,11 @@ def curl(operation: OperationRecord, base: str) -> str:
         query = urlencode({name: _text(value) for name, value in fields.items()})
         url = shlex.quote(f"{base}{path}?{query}" if query else f"{base}{path}")
         return f"curl {url}" if method == "GET" else f"curl -X DELETE {url}"
+    start = f"curl {'' if method == 'POST' else f'-X {method} '}{shlex.quote(base + path)}"
+    if operation.whole_request:  # only its handler knows what it reads
+        return f"{start} --data-binary @FILE"
     body = shlex.quote(msgspec.json.encode(fields if isinstance(data, Mapping) else data).decode())
-    return f"curl {'' if method == 'POST' else f'-X {method} '}{shlex.quote(base + path)} --json {body}"
+    return f"{start} --json {body}"
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
+from posthouse import HttpRequest
 from posthouse.cli.sample import curl, sample
 from posthouse.cli.shape import shape
 from posthouse.contracts.registry import OperationRecord
@@ -65,6 +66,12 @@ def test_a_get_has_its_fields_in_path_and_query():
 @pytest.mark.parametrize(("method", "begins"), [("PUT", "curl -X PUT http"), ("DELETE", "curl -X DELETE ")])
 def test_other_methods_are_named(method: str, begins: str):
     assert curl(operation(f"{method} /x", Line), "http://h:1").startswith(begins)
+
+
+def test_what_a_handler_reads_by_itself_is_not_guessed():
+    whole = msgspec.structs.replace(operation("POST /github", HttpRequest), whole_request=True)
+
+    assert curl(whole, "http://h:1") == "curl http://h:1/github --data-binary @FILE"
 
 
 def test_a_shape_is_one_line():
