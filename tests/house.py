@@ -52,7 +52,8 @@ class House:
 
     def host(self, *, wrap: Callable[[Any], Any] | None = None, **settings: Any) -> Host:
         """Make a host; who opens it is the caller's affair."""
-        config = Settings(**{"env": "test", "transport": self._transport, **settings})
+        said: dict[str, Any] = {"env": "test", "transport": self._transport, **settings}
+        config = Settings(**said)
         seams = seeded_seams(self._seed + 100 * len(self.hosts), clock=LoopClock())
         host = Host(config, seams=seams)
         if wrap is not None:

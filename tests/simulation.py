@@ -146,7 +146,8 @@ async def scenario(seed: int, *, seams: Callable[[int], Seams]) -> Trace:
 
     def host(number: int) -> Host:
         made = Host(settings, seams=seams(seed * 1000 + number))
-        made.transport = Traced(made.transport, f"host {number}", trace)
+        traced: Any = Traced(made.transport, f"host {number}", trace)
+        made.transport = traced
         return made
 
     async def ask(client: Any, number: int) -> None:

@@ -62,7 +62,8 @@ def by_sdk(event: dict[str, Any]) -> CloudEvent:
 
 
 def message(**how: Any) -> Message:
-    return Message(**{"kind": Kind.EVENT, "id": "1", "type": "prices.quoted", "source": "prices", "time": NOON} | how)
+    said: dict[str, Any] = {"kind": Kind.EVENT, "id": "1", "type": "prices.quoted", "source": "prices", "time": NOON}
+    return Message(**said | how)
 
 
 # --- there and back -----------------------------------------------------------------------------------

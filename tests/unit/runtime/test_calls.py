@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ async def test_raised_a_reject_drops_what_was_sent_and_returned_it_keeps_it(hous
     undone: list[str] = []
 
     @pay.handler(rejects=(CardRefused,))
-    async def charge(order: Order, ctx: Context) -> None | Reject:
+    async def charge(order: Order, ctx: Context) -> Reject | None:
         await ctx.send(undo, order)
         if returned:
             return CardRefused("Bank", limit=1)
@@ -299,7 +300,7 @@ async def test_a_cause_of_many_lines_is_told_in_one(house: House):
 
 
 async def test_an_error_whose_text_cannot_be_had_is_a_failure_like_any_other(house: House):
-    class Broken(Exception):
+    class Broken(Exception):  # noqa: N818 - a user may name it so
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
@@ -855,10 +856,8 @@ async def test_a_handler_that_was_canceled_and_ended_well_has_ended_well(house: 
 
     @prices.handler(timeout="2s")
     async def quote(order: Order) -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass
         await asyncio.sleep(1)
         return "late, but here"
 

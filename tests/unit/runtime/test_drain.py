@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 import signal
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from msgspec import Struct
 
 from posthouse import Context, NotServedError, OutcomeUnknownError, Service, UsageError
+from posthouse.runtime.host import Host
 from posthouse.runtime.runner import LAST_WORD
 from posthouse.runtime.signals import Signals
 from posthouse.runtime.start import drain_when_asked
@@ -165,10 +167,8 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_proces
     @service.handler
     async def work(step: Step) -> None:
         while not release.is_set():
-            try:
+            with suppress(asyncio.CancelledError):
                 await release.wait()
-            except asyncio.CancelledError:
-                pass
 
     host = await house.serve(service)
     client = await house.client()
@@ -308,7 +308,7 @@ async def test_who_drains_is_no_choice_for_volatile_requests(house: House):
     await ended
 
 
-def _instances(host):  # type: ignore[no-untyped-def]
+def _instances(host: Host) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
         return len(host.directory.instances("line"))
 

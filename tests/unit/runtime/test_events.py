@@ -25,13 +25,13 @@ class Other(Struct):
     number: int
 
 
-def listener(name: str, event: Event[News], heard: list[str], **how: Any) -> Service:
+def listener(name: str, event: Event[News], heard: list[str]) -> Service:
     service = Service(name)
 
-    @service.on(event, name="hear", **how)
     async def hear(news: News) -> None:
         heard.append(f"{name} {news.text}")
 
+    service.on(event, name="hear")(hear)
     return service
 
 
@@ -191,12 +191,16 @@ async def slow_service() -> tuple[Service, Any, list[str]]:
     return service, work, begun
 
 
+def say_nothing(peer: str, frame: bytes) -> None:
+    """Stand for the direct path of a process that is gone."""
+
+
 async def die(house: House, number: int) -> None:
     """Take an instance away without a goodbye: it is reached no more, and neither answers nor leaves."""
     host = house.hosts[number]
     transport: Any = host.transport
     transport.direct.close()
-    transport.direct.send = lambda peer, frame: None
+    transport.direct.send = say_nothing
 
 
 async def test_an_instance_that_dies_with_a_request_is_told_at_once(house: House):

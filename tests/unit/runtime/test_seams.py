@@ -81,7 +81,11 @@ def test_who_makes_his_own_ids_throws_his_own_dice_or_has_his_own_clock_is_seen(
 
 def test_a_backoff_of_its_own_chance_is_seen(monkeypatch: pytest.MonkeyPatch):
     settle = ending.settle
-    monkeypatch.setattr(ending, "settle", lambda *end, **how: settle(*end, **{**how, "rng": random.SystemRandom()}))
+
+    def by_chance(*end: Any, **how: Any) -> Any:
+        return settle(*end, **{**how, "rng": random.SystemRandom()})
+
+    monkeypatch.setattr(ending, "settle", by_chance)
 
     assert trace_of(7).digest != trace_of(7).digest
 

@@ -103,13 +103,11 @@ async def test_a_call_raises_in_the_thread_what_it_would_raise_elsewhere(house: 
 
     @plain.handler(rejects=(No,))
     def outer(step: Step, ctx: SyncContext) -> str:
-        try:
+        with pytest.raises(No) as caught:
             ctx.call(refuse, step)
-        except No as error:
-            caught = dict(error.details)
         with pytest.raises(ContractError):
             ctx.call(Operation("plain.refuse", Step, None, mode="volatile"), step)
-        return caught["why"]
+        return caught.value.details["why"]
 
     await house.serve(plain)
     client = await house.client()
