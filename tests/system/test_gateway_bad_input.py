@@ -54,6 +54,7 @@ pytestmark = pytest.mark.anyio
         ("GET /nowhere", b"", {}, 404, "route.unknown"),
         ("GET /shop.buy", b"", {}, 404, "route.unknown"),
         ("GET /search/..%2f..%2fetc", b"", {}, 404, "route.unknown"),
+        ("GET /search/%FF", b"", {}, 400, "http.refused"),
         ("DELETE /livez", b"", {}, 405, "method.not_allowed"),
         ("DELETE /requests/x", b"", {}, 405, "method.not_allowed"),
         ("POST /", b"{}", {}, 405, "method.not_allowed"),

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from posthouse import PosthouseError, Service
 from posthouse.errors import QueueFullError, UnavailableError
 from posthouse.gateway import Gateway, problem
+from posthouse.message.message import Message
 from posthouse.runtime.host import Host
 from tests.system.gateway_world import Door, World, opened, settings_of, told
 
@@ -73,6 +74,27 @@ async def test_it_takes_part_as_an_instance_that_serves_nothing():
         assert [instance.service for instance in door.host.directory.all_instances if not instance.serving] == [
             "gateway"
         ]
+
+
+async def test_a_client_that_goes_away_as_its_reply_comes_loses_it_not(monkeypatch: pytest.MonkeyPatch):
+    async with opened() as door:
+        key = {"idempotency-key": "k"}
+        receive = door.host.caller.receive
+
+        def received_as_the_client_goes(reply: Message) -> None:
+            receive(reply)
+            asking.cancel()
+
+        monkeypatch.setattr(door.host.caller, "receive", received_as_the_client_goes)
+        asking = asyncio.create_task(door.post("/orders", json={"sku": "tea"}, headers=key))
+        await asyncio.gather(asking, return_exceptions=True)
+        monkeypatch.undo()
+        await asyncio.sleep(0)
+        again = await door.post("/orders", json={"sku": "tea"}, headers=key)
+
+        assert asking.cancelled()
+        assert (again.status_code, again.json()) == (200, {"total": 1.5})
+        assert len(door.world.seen) == 1
 
 
 # --- in somebody's app -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from posthouse.errors import (
 from posthouse.gateway.guard import Guard
 from posthouse.gateway.ingress import (
     check_media_type,
+    check_path,
     data_of_body,
     data_of_query,
     read_body,
@@ -32,7 +33,7 @@ from posthouse.gateway.patience import Patience
 from posthouse.gateway.preferences import preferred
 from posthouse.gateway.responses import RETRY_AFTER, Response, accepted, from_reply, json_response, problem, retry_after
 from posthouse.gateway.routes import Compiler, Match, Table
-from posthouse.gateway.status import Kept, Keys, Shelf
+from posthouse.gateway.status import Kept, Keys, Room, Shelf
 from posthouse.message.message import Kind, Message
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ _LATE: Final = Message(Kind.CONTROL, "", "", SERVICE, 0.0)
 
 _NO_ROUTES: Final[Mapping[str, Match]] = {}
 _REQUESTS: Final = "/requests/"
+_REPLACED: Final = "\ufffd"
+"""What servers put into a path in place of bytes that are not UTF-8."""
 
 
 class Answering:
@@ -78,7 +81,10 @@ class Answering:
         self._bodies: Patience[asyncio.Task[Any] | None] = Patience(settings.body_timeout, _cancel)
         self._replies: dict[Seconds, Patience[Ticket]] = {}
         clock = host.seams.clock
-        self._shelf = Shelf(count=settings.keep, length=settings.keep_for, clock=clock, forget=host.caller.forget)
+        self._room = Room(size=settings.keep_bytes, count=2 * settings.keep)
+        self._shelf = Shelf(
+            count=settings.keep, length=settings.keep_for, clock=clock, room=self._room, forget=host.caller.forget
+        )
         self._keys = Keys(count=settings.keep, length=settings.keep_for, clock=clock)
         self._compiler = Compiler(host.settings.routes, settings, verifiers)
         self._pages = Pages(host)
@@ -115,6 +121,8 @@ class Answering:
         root: str = scope.get("root_path", "")
         if root:
             path = path.removeprefix(root) or "/"
+        if _REPLACED in path:
+            check_path(scope)
         headers = read_headers(scope["headers"], count=self._header_count, limit=self._header_limit)
         if self._guard is not None:
             self._guard.check(method, headers)
@@ -162,14 +170,15 @@ class Answering:
             try:
                 reply = await ticket.reply
             except asyncio.CancelledError:  # the HTTP request has ended, the request has not
-                ticket.reply = self._loop.create_future()
+                if ticket.reply.cancelled():  # else it came in the same moment, and is kept
+                    ticket.reply = self._loop.create_future()
                 self._shelf.put(kept or Kept(record), ticket)
                 raise
             finally:
                 patience.over(ticket)
             if reply is not _LATE:
                 if kept is not None:
-                    kept.outcome = reply
+                    self._room.keep(kept, reply)
                 return from_reply(reply, record, shows_causes=self._shows_causes)
         self._shelf.put(kept or Kept(record), ticket)
         return accepted(ticket.id, root=root, applied=applied)
@@ -188,7 +197,7 @@ class Answering:
             self._keys.release(name, text)
             raise
         except PosthouseError as error:  # nobody knows what became of it: asking again must not repeat it
-            kept.outcome = error
+            self._room.keep(kept, error)
             raise
         except BaseException:
             if not kept.id:

@@ -15,7 +15,7 @@ import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -131,6 +131,18 @@ async def _read_on(receive: Callable[[], Awaitable[Any]], event: Any, limit: int
             return bytes(body)
         event = await receive()
     raise HttpError("the HTTP client went away before the end of its body")
+
+
+def check_path(scope: Mapping[str, Any]) -> None:
+    """See to it that a path is what its bytes say: two ids must not become one.
+
+    Raises:
+        HttpError: it is not in UTF-8.
+    """
+    try:
+        unquote_to_bytes(scope.get("raw_path") or b"").decode()
+    except UnicodeError:
+        raise HttpError("the path is not in UTF-8") from None
 
 
 def check_media_type(headers: Mapping[bytes, bytes]) -> None:

@@ -1,7 +1,7 @@
 """Requests whose outcome is asked for later: GET /requests/{id}, and idempotency keys.
 
 Both are kept in the memory of this gateway, so not across its restarts and not shared with its
-replicas, and both are bounded in number and in time: the oldest goes first. A request that is
+replicas, and both are bounded in number, in time and in bytes: the oldest goes first. A request that is
 dropped here is not undone; only its outcome is not heard of any more. Journaled delivery will keep
 them in the gateway's store.
 """
@@ -9,6 +9,7 @@ them in the gateway's store.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from posthouse.errors import (
@@ -54,6 +55,32 @@ class Kept:
         self.ticket: Ticket | None = None
 
 
+class Room:
+    """The memory that outcomes may take: for new ones, those that were there longest are let go.
+
+    Args:
+        size: most bytes of data, of all outcomes together.
+        count: most outcomes.
+    """
+
+    def __init__(self, *, size: int, count: int) -> None:
+        self._size = size
+        self._count = count
+        self._used = 0
+        self._held: deque[tuple[Kept, int]] = deque()
+
+    def keep(self, kept: Kept, outcome: Message | PosthouseError) -> None:
+        """Keep what has become of a request; of one that is let go, only that it is over is still known."""
+        kept.outcome = outcome
+        taken = 0 if isinstance(outcome, PosthouseError) else len(outcome.data)
+        self._held.append((kept, taken))
+        self._used += taken
+        while self._used > self._size or len(self._held) > self._count:
+            oldest, freed = self._held.popleft()
+            self._used -= freed
+            oldest.outcome = _not_kept(oldest)
+
+
 class Shelf:
     """Requests by their id.
 
@@ -61,13 +88,17 @@ class Shelf:
         count: most of them.
         length: seconds for which each is kept, from when it was put here and again from its outcome.
         clock: what time it is.
+        room: for their outcomes.
         forget: is given the ticket of one that is dropped while it is open.
     """
 
-    def __init__(self, *, count: int, length: Seconds, clock: Clock, forget: Callable[[Ticket], None]) -> None:
+    def __init__(
+        self, *, count: int, length: Seconds, clock: Clock, room: Room, forget: Callable[[Ticket], None]
+    ) -> None:
         self._count = count
         self._length = length
         self._clock = clock
+        self._room = room
         self._forget = forget
         self._kept: dict[str, Kept] = {}
 
@@ -105,7 +136,7 @@ class Shelf:
 
     def _ended(self, kept: Kept, reply: asyncio.Future[Message]) -> None:
         kept.ticket = None
-        kept.outcome = outcome_of(reply, kept)
+        self._room.keep(kept, outcome_of(reply, kept))
         if kept.id in self._kept:
             self._renew(kept)
 
@@ -124,6 +155,7 @@ class Shelf:
         del self._kept[kept.id]
         if kept.ticket is not None:
             self._forget(kept.ticket)
+            kept.outcome = _not_kept(kept)  # whose key is used again hears that, not that it still runs
 
 
 class Keys:
@@ -181,6 +213,12 @@ class Keys:
     def release(self, operation: str, key: str) -> None:
         """Free a key again: nothing was stored under it."""
         self._used.pop((operation, key), None)
+
+
+def _not_kept(kept: Kept) -> PosthouseError:
+    return OutcomeUnknownError(
+        "the gateway has no room to keep what became of this request", message_id=kept.id or None
+    )
 
 
 def outcome_of(reply: asyncio.Future[Message], kept: Kept) -> Message | PosthouseError:

@@ -69,6 +69,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         hosts: names that the Host header may say, beside the gateway's own address.
         keep: most requests whose outcome is kept for GET /requests/{id}.
         keep_for: how long it is kept.
+        keep_bytes: most bytes of all outcomes together.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -81,6 +82,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[str] = []
     keep: Count = 10_000
     keep_for: Lasts = 3600.0
+    keep_bytes: Size = 64 << 20
 
 
 class SignatureSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from posthouse.errors import (
     OutcomeUnknownError,
     RequestUnknownError,
 )
-from posthouse.gateway.status import Kept, Keys, Shelf
+from posthouse.gateway.status import Kept, Keys, Room, Shelf
 from posthouse.message.message import Kind, Message
 from posthouse.runtime.caller import Ticket
 from posthouse.testing.clock import ManualClock
@@ -28,8 +28,8 @@ def ticket(id: str) -> Ticket:
     return Ticket(id, RECORD.name, asyncio.get_running_loop().create_future(), 0.0)
 
 
-def reply(id: str) -> Message:
-    return Message(Kind.REPLY, id, RECORD.name, "shop", 0.0, b"{}")
+def reply(id: str, data: bytes = b"{}") -> Message:
+    return Message(Kind.REPLY, id, RECORD.name, "shop", 0.0, data)
 
 
 class Desk:
@@ -39,7 +39,11 @@ class Desk:
         self.clock = ManualClock()
         self.dropped: list[str] = []
         self.shelf = Shelf(
-            count=count, length=length, clock=self.clock, forget=lambda ticket: self.dropped.append(ticket.id)
+            count=count,
+            length=length,
+            clock=self.clock,
+            room=Room(size=100, count=2 * count),
+            forget=lambda ticket: self.dropped.append(ticket.id),
         )
 
     def put(self, id: str) -> Ticket:
@@ -126,6 +130,50 @@ async def test_a_reply_for_one_that_was_dropped_brings_nothing_back():
     await asyncio.sleep(0)
 
     assert desk.known("a", "b") == ["b"]
+
+
+async def test_a_key_whose_request_was_dropped_while_open_does_not_say_that_it_runs():
+    desk = Desk(count=1)
+    used, _ = keys()
+    kept = Kept(RECORD)
+    used.begin("shop.buy", "k", b"data", kept)
+
+    desk.shelf.put(kept, ticket("a"))
+    desk.put("b")
+
+    again = used.begin("shop.buy", "k", b"data", Kept(RECORD))
+    assert again is kept
+    assert isinstance(kept.outcome, OutcomeUnknownError)
+
+
+# --- the room for outcomes -----------------------------------------------------------------------------------
+
+
+def held(room: Room, *sizes: int) -> list[int]:
+    """Keep outcomes of these sizes, and return those that are still there at the end."""
+    all_kept = [Kept(RECORD) for _ in sizes]
+    for kept, size in zip(all_kept, sizes, strict=True):
+        room.keep(kept, reply("a", b"x" * size))
+    return [len(kept.outcome.data) for kept in all_kept if isinstance(kept.outcome, Message)]
+
+
+def test_outcomes_take_so_many_bytes_and_the_oldest_make_room():
+    assert held(Room(size=100, count=10), 50, 50) == [50, 50]
+    assert held(Room(size=100, count=10), 50, 40, 11) == [40, 11]
+    assert held(Room(size=100, count=10), 10, 101, 20) == [20]
+
+
+def test_outcomes_are_so_many_and_the_oldest_make_room():
+    assert held(Room(size=100, count=3), 1, 2, 3, 4) == [2, 3, 4]
+
+
+def test_of_an_outcome_that_made_room_is_known_that_it_was_there():
+    room = Room(size=1, count=10)
+    kept = Kept(RECORD)
+
+    room.keep(kept, reply("a"))
+
+    assert isinstance(kept.outcome, OutcomeUnknownError)
 
 
 # --- idempotency keys --------------------------------------------------------------------------------------
