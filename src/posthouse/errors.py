@@ -67,6 +67,9 @@ class Reject(NotDoneError):  # noqa: N818 - the user's own no, declared beside t
         code: a stable code, when no subclass carries one.
         status: the HTTP status at the gateway, 400 to 599; 422 without it.
         details: JSON-able values that travel with it.
+
+    Raises:
+        ValueError: the status is no error's.
     """
 
     code = "rejected"
@@ -80,6 +83,8 @@ class Reject(NotDoneError):  # noqa: N818 - the user's own no, declared beside t
         if code is not None:
             self.code = code
         if status is not None:
+            if not 400 <= status <= 599:
+                raise ValueError(f"status={status} is no error's: a Reject has an HTTP status of 400 to 599")
             self.status = status
         self.details = details
 

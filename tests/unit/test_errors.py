@@ -205,3 +205,9 @@ def test_what_was_told_is_caught_as_what_it_is():
         raise told("data.invalid", "$.qty")
     assert isinstance(told("data.invalid", "$.qty"), InvalidDataError)
     assert isinstance(told("handler.failed", "no"), NotDoneError)
+
+
+@pytest.mark.parametrize("status", [0, 200, 399, 600])
+def test_a_reject_has_the_status_of_an_error(status: int):
+    with pytest.raises(ValueError, match=str(status)):
+        Reject("no", status=status)

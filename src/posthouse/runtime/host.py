@@ -21,7 +21,7 @@ from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
 from posthouse.declare.target import Handler
-from posthouse.errors import ContractError, FrameError, NotDurableError, UnavailableError, UsageError
+from posthouse.errors import ContractError, FrameError, NotDurableError, QueueFullError, UnavailableError, UsageError
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from posthouse.runtime.settings import Settings
 
 _log: Final = logging.getLogger("posthouse.host")
+
+VOLATILE_BACKLOG: Final = 10_000
+"""The most volatile messages that wait here for one handler; beyond, their callers are told at once."""
 
 
 class Host:
@@ -348,8 +351,9 @@ class Host:
         name = str(message.extensions.get("subscription", message.type)) if message.extensions else message.type
         serving = self._servings.get(service_of(name))
         runner = None if serving is None else serving.volatile_runner(name)
-        if runner is None:
-            error = not_served(message.type)
+        if runner is None or runner.held >= VOLATILE_BACKLOG:
+            error = not_served(message.type) if runner is None else QueueFullError(name, VOLATILE_BACKLOG)
+            runner = None
             refuse(self.transport.direct, message, error, source=service_of(name), now=self.seams.clock.now())
         return runner
 

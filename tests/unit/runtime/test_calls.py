@@ -34,6 +34,7 @@ from posthouse.errors import (
     UnavailableError,
     UnknownServiceError,
 )
+from posthouse.message.message import Mode
 from posthouse.runtime.caller import FRAME_LIMIT
 from posthouse.runtime.directory import PATIENCE
 from tests.house import House, message_of, until
@@ -596,6 +597,47 @@ async def test_a_volatile_request_that_nobody_serves_is_told_at_once(house: Hous
     with pytest.raises(NotServedError):
         await client.send(quote, Order("tea"))
     assert loop.time() - before < 0.1
+
+
+async def test_volatile_requests_beyond_the_backlog_are_told_at_once(house: House, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("posthouse.runtime.host.VOLATILE_BACKLOG", 2)
+    prices = Service("prices", concurrency=1)
+    release = asyncio.Event()
+
+    @prices.handler(mode="volatile")
+    async def quote(order: Order) -> str:
+        await release.wait()
+        return order.sku
+
+    await house.serve(prices)
+    client = await house.client()
+    asked = [asyncio.create_task(client.call(quote, Order(sku))) for sku in ("tea", "milk")]
+    await asyncio.sleep(1)
+
+    with pytest.raises(QueueFullError, match=r"prices\.quote"):
+        await client.call(quote, Order("salt"))
+
+    release.set()
+    assert await asyncio.gather(*asked) == ["tea", "milk"]
+
+
+async def test_a_queued_operation_takes_nothing_volatile(house: House):
+    prices = Service("prices")
+    ran: list[str] = []
+
+    @prices.handler
+    async def quote(order: Order) -> None:
+        ran.append(order.sku)
+
+    host = await house.serve(prices)
+    asking = await house.open()
+    ticket = await asking.caller.ask("prices.quote", b'{"sku":"tea"}', mode=Mode.VOLATILE, source="shop")
+
+    refusal = (await ticket.reply).refusal
+
+    assert refusal is not None
+    assert (refusal.code, ran) == ("service.not_served", [])
+    await host.drain()
 
 
 async def test_a_name_that_nobody_announced_is_told_after_a_little_patience(house: House):
