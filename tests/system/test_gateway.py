@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from posthouse import Service
-from posthouse.errors import QueueFullError
+from posthouse.errors import OutcomeUnknownError, QueueFullError
 from tests.system.gateway_world import Order, opened, settled, told, until
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +257,64 @@ async def test_a_key_whose_request_still_runs_is_409_and_later_gets_its_outcome(
         again = await door.post("/orders", json={"sku": "no money"}, headers=key)
         assert (again.status_code, told(again)["code"]) == (402, "card.refused")
         assert len(door.world.seen) == 1
+
+
+async def test_a_key_is_of_the_path_too_where_fields_of_the_data_stand():
+    async with opened() as door:
+        key = {"idempotency-key": "k1"}
+        await door.put("/orders/tea", json={"qty": 2}, headers=key)
+
+        response = await door.put("/orders/coffee", json={"qty": 2}, headers=key)
+
+        assert (response.status_code, told(response)["code"]) == (422, "idempotency.conflict")
+        assert door.world.seen == [Order("tea", 2)]
+
+
+async def test_what_nobody_knows_the_end_of_is_not_asked_again_by_the_same_key(monkeypatch: pytest.MonkeyPatch):
+    async with opened() as door:
+        key = {"idempotency-key": "k1"}
+        ask = door.host.caller.ask
+
+        async def ask_and_die(*args: Any, **named: Any) -> Any:
+            ticket = await ask(*args, **named)
+            door.host.caller.forget(ticket)
+            ticket.reply.set_exception(OutcomeUnknownError("the instance went away"))
+            return ticket
+
+        monkeypatch.setattr(door.host.caller, "ask", ask_and_die)
+        first = await door.post("/orders", json={"sku": "tea"}, headers=key)
+        monkeypatch.undo()
+        again = await door.post("/orders", json={"sku": "tea"}, headers=key)
+
+        assert [(each.status_code, told(each)["code"]) for each in (first, again)] == [(504, "outcome.unknown")] * 2
+        assert len(door.world.ids) <= 1
+
+
+async def test_what_was_cut_off_while_it_was_stored_is_not_asked_again_by_the_same_key(monkeypatch: pytest.MonkeyPatch):
+    async with opened() as door:
+        key = {"idempotency-key": "k1"}
+        storing = asyncio.Event()
+
+        async def send(_messages: object) -> None:
+            storing.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(door.host.transport, "send", send)
+        asking = asyncio.create_task(door.post("/orders", json={"sku": "tea"}, headers=key), name="client")
+        await storing.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        monkeypatch.undo()
+
+        again = await door.post("/orders", json={"sku": "tea"}, headers=key)
+
+        assert (again.status_code, told(again)["code"]) == (504, "outcome.unknown")
+
+
+async def test_in_prod_the_cause_of_a_failed_handler_stays_inside(tmp_path: Path):
+    for env, shown in (("test", True), ("prod", False)):
+        async with opened(env=env, transport=f"sqlite:{tmp_path / env}") as door:
+            response = await door.post("/orders", json={"sku": "broken"})
+
+            assert told(response)["code"] == "handler.failed"
+            assert ("the till is stuck" in response.text) is shown

@@ -16,6 +16,7 @@ from posthouse.errors import (
     GatewayError,
     MethodNotAllowedError,
     NotStoredError,
+    OutcomeUnknownError,
     PosthouseError,
 )
 from posthouse.gateway.guard import Guard
@@ -200,8 +201,8 @@ class Answering:
             self._room.keep(kept, error)
             raise
         except BaseException:
-            if not kept.id:
-                self._keys.release(name, text)
+            if not kept.id:  # cut off while it was handed over, so it may have been stored
+                self._room.keep(kept, OutcomeUnknownError("the gateway was cut off while it stored the request"))
             raise
 
     def _outcome(self, kept: Kept) -> Response:

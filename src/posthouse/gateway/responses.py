@@ -24,8 +24,8 @@ from posthouse.errors import (
     PosthouseError,
     QueueUnknownError,
     Reject,
-    told,
 )
+from posthouse.runtime.outbound import refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +44,6 @@ _PLACE: Final = re.compile(r" - at `(?P<path>\$[^`]*)`$")
 _MEMBERS: Final = frozenset(
     {"type", "title", "status", "detail", "instance", "code", "hint", "id", "errors", "details"}
 )
-
-_details: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Response(msgspec.Struct, gc=False):
@@ -71,24 +69,6 @@ def from_reply(reply: Message, record: OperationRecord, *, shows_causes: bool) -
         return Response(record.status or 204, [] if (record.status or 204) == 204 else [_NOTHING])
     kind = (b"content-type", reply.content_type.encode("latin-1", "replace")) if reply.content_type else _JSON
     return Response(record.status or 200, [kind, (b"content-length", b"%d" % len(body))], body)
-
-
-def refused(reply: Message) -> PosthouseError:
-    """Return the error that a refusal stands for."""
-    refusal = reply.refusal
-    assert refusal is not None  # noqa: S101 - the caller has looked
-    try:
-        details = _details(refusal.details) if refusal.details else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        details = {}  # what another version wrote there is no reason to lose the refusal itself
-    return told(
-        refusal.code,
-        refusal.message,
-        status=refusal.status,
-        details=details,
-        hint=refusal.hint,
-        message_id=reply.id,
-    )
 
 
 def accepted(id: str, *, root: str, applied: str = "") -> Response:

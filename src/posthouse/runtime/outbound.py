@@ -123,7 +123,7 @@ def refused(reply: Message, rejects: tuple[type[Reject], ...] = ()) -> Posthouse
         raise UsageError("the reply holds data, not a refusal")
     try:
         details = _details(refusal.details) if refusal.details else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         details = None  # whatever wrote there, it is no reason to lose the refusal itself
     return told(
         refusal.code,

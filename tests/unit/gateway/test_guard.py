@@ -73,3 +73,12 @@ def test_a_page_of_another_site_may_read_nothing_secret_and_write_nothing(method
 )
 def test_a_name_is_what_stands_before_the_port(host: str, name: str):
     assert name_of(host) == name
+
+
+def test_names_that_passed_are_remembered_up_to_a_number():
+    guard = Guard([])
+
+    for port in range(10_000):
+        guard.check("GET", {b"host": b"localhost:%d" % port})
+
+    assert len(guard._passed) < 100
