@@ -44,9 +44,9 @@ class Bells:
         self._sockets = sockets
         self._peer = peer
         self._path = self._at(peer)
+        self._bell = self._hang()
         self._rope = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._rope.setblocking(False)
-        self._bell = self._hang()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heard: Callable[[Sequence[int]], None] | None = None
         self._held: dict[str, set[int]] = {}  # rings for bells that were busy
@@ -81,21 +81,16 @@ class Bells:
 
     def alive(self, peer: str) -> bool:
         """Return whether the process of a peer lives; it does not notice."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(self._at(peer))
-            except OSError as error:
-                return error.errno not in _DEAD
-        return True
+        return is_alive(self._sockets, peer)
 
     def rehang(self) -> None:
         """Hang our bell again if somebody has removed its file: without it we are taken for dead."""
         if self._loop is None or self.alive(self._peer):
             return
+        bell = self._hang()
         self._loop.remove_reader(self._bell)
         self._bell.close()
-        self._bell = self._hang()
+        self._bell = bell
         self._loop.add_reader(self._bell, self._read)
 
     def close(self) -> None:
@@ -138,6 +133,17 @@ class Bells:
             self.ring(peer, list(numbers))  # a dead one is found by the slow poll
 
 
+def is_alive(sockets: Path, peer: str) -> bool:
+    """Return whether the process of a peer lives; it does not notice."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(f"{sockets}/{peer}.bell")
+        except OSError as error:
+            return error.errno not in _DEAD
+    return True
+
+
 def remove_stale(sockets: Path, *, older_than: float) -> None:
     """Remove the socket files of processes that are dead; blocks.
 
@@ -151,12 +157,8 @@ def remove_stale(sockets: Path, *, older_than: float) -> None:
         peer, _, suffix = path.name.rpartition(".")
         if suffix not in {"bell", "direct"} or path.lstat().st_mtime > older_than:
             continue
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(str(sockets / f"{peer}.bell"))
-            except OSError as error:
-                if error.errno in _DEAD:
-                    path.unlink(missing_ok=True)
+        if not is_alive(sockets, peer):
+            path.unlink(missing_ok=True)
 
 
 def remove_sockets(sockets: Path, peer: str) -> None:

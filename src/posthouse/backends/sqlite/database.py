@@ -11,13 +11,13 @@ import asyncio
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, final
 
 import apsw
 
 from posthouse.backends.sqlite import peers
-from posthouse.backends.sqlite.bells import Bells, remove_sockets, remove_stale
+from posthouse.backends.sqlite.bells import Bells, is_alive, remove_sockets, remove_stale
 from posthouse.backends.sqlite.commits import Call, Commits, flush
 from posthouse.backends.sqlite.faults import check_engine, ours
 from posthouse.backends.sqlite.place import DATABASE, make_directory, make_file, make_socket_directory
@@ -73,6 +73,7 @@ class Database:
         "_connection",
         "_engine",
         "_flush",
+        "_has_sockets",
         "_heard",
         "_opening",
         "_polling",
@@ -123,6 +124,7 @@ class Database:
         self._thread: ThreadPoolExecutor | None = None
         self._polling: asyncio.TimerHandle | None = None
         self._heard: list[int] = []
+        self._has_sockets = False
 
     async def open(self) -> None:
         """Open the file, or count one more that has it open.
@@ -226,11 +228,14 @@ class Database:
         make_file(self.path)
         self.sockets = make_socket_directory(self.directory)
         try:
-            remove_stale(self.sockets, older_than=self._clock.now() - _FRESH)
+            remove_stale(self.sockets, older_than=time() - _FRESH)
+            if not is_alive(self.sockets, self.peer):
+                remove_sockets(self.sockets, self.peer)  # left by a dead process of our name
             self._turnstile = Turnstile(self.directory)
         except OSError as error:
             raise StorageError(f"the data directory {self.directory} cannot be used: {error}") from error
         self.bells = Bells(self.sockets, self.peer)
+        self._has_sockets = True
         try:
             self._connect()
         except apsw.Error as error:
@@ -277,8 +282,9 @@ class Database:
         if self.bells is not None:
             self.bells.close()
             self.bells = None
-        if self.sockets.is_dir():
+        if self._has_sockets:
             remove_sockets(self.sockets, self.peer)
+            self._has_sockets = False
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         connection, turnstile, bells, thread = self._connection, self._turnstile, self.bells, self._thread

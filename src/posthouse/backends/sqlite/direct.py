@@ -17,6 +17,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast, final
 
+from posthouse.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -191,7 +193,14 @@ class SqliteDirect:
         self._sockets = sockets
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.setblocking(False)
-        server.bind(self._path(self.peer))
+        try:
+            server.bind(self._path(self.peer))
+        except OSError as error:
+            server.close()
+            raise StorageError(
+                f"the socket {self._path(self.peer)} cannot be made: {error.strerror}",
+                hint="Two processes must not use the same peer id; otherwise see the rights of that directory.",
+            ) from error
         self._server = await self.loop.create_unix_server(lambda: _Link(self), sock=server, backlog=512)
 
     async def close(self) -> None:

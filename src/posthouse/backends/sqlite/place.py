@@ -66,27 +66,31 @@ def make_file(path: Path) -> None:
         StorageError: it is a symbolic link, no plain file, somebody else's, or cannot be opened.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
-        if path.is_symlink():
-            raise StorageError(
-                f"{path} is a symbolic link, and posthouse does not follow one to its data",
-                hint="Put the file itself there, or move the link away.",
-            ) from None
         raise StorageError(
-            f"{path} cannot be opened for reading and writing: {error.strerror}",
-            hint=f"Is it a plain file, and may {_me()} read and write it? See `ls -l {path}`.",
+            f"{path} cannot be made: {error.strerror}", hint=f"May {_me()} write in {path.parent}?"
         ) from error
-    try:
-        found = os.fstat(handle)
-    finally:
-        os.close(handle)
+    # One that is there is looked at and not opened: to close it would drop all locks that SQLite holds on
+    # it in this process (fcntl(2)), should somebody here have it open already.
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StorageError(
+            f"{path} is a symbolic link, and posthouse does not follow one to its data",
+            hint="Put the file itself there, or move the link away.",
+        )
     if not stat.S_ISREG(found.st_mode):
         raise StorageError(f"{path} is not a plain file", hint="Move it away; posthouse makes its file itself.")
     if found.st_uid != os.geteuid():
         raise StorageError(
             f"{path} belongs to user {found.st_uid}, not to {_me()}",
             hint="Run posthouse as that user, or name another data directory.",
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StorageError(
+            f"{path} cannot be read and written by {_me()}", hint=f"Run `chmod u+rw {path}`, or name another directory."
         )
 
 

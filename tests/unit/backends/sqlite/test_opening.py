@@ -10,13 +10,14 @@ from typing import cast
 import apsw
 import pytest
 
-from posthouse.backends.sqlite import Database
+from posthouse.backends.sqlite import Database, SqliteTransport
 from posthouse.backends.sqlite.faults import check_engine
 from posthouse.backends.sqlite.schema import VERSION
 from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.transport import Outgoing, QueueSpec
 from posthouse.errors import StorageError, UnsafeEngineError
 from posthouse.testing import ManualClock
+from tests.unit.backends.sqlite.children import child
 from tests.unit.backends.sqlite.conftest import OpenTransport
 
 pytestmark = pytest.mark.anyio
@@ -232,3 +233,58 @@ async def test_sockets_of_dead_processes_are_removed_at_the_opening(directory: P
 
     assert left == {"one.bell", "one.direct", "two.bell", "two.direct"}
     assert first.direct.peer == "one"
+
+
+async def test_a_process_that_died_can_be_followed_by_one_of_the_same_name_at_once(
+    directory: Path, open_transport: OpenTransport
+):
+    async with child(directory, "two", "asyncio.run(transport.open()); tell('open'); asked()") as first:
+        assert await first.line() == "open"
+        await first.kill()
+
+    await open_transport("two")
+
+
+async def test_two_processes_of_one_name_are_refused(
+    directory: Path, clock: ManualClock, open_transport: OpenTransport
+):
+    first = await open_transport("two")
+    await first.declare(QueueSpec("hello"))
+
+    with pytest.raises(StorageError, match=r"two\.bell"):
+        await SqliteTransport(Database(directory, clock=clock), peer="two", clock=clock).open()
+
+    await first.send([Outgoing("hello", b"tea")])
+    assert (directory / "run" / "two.bell").exists()
+
+
+@pytest.mark.parametrize("peer", ["", "a/b", "../up", "x" * 33, "two words"])
+def test_a_peer_that_cannot_name_a_socket_is_refused(peer: str, directory: Path, clock: ManualClock):
+    with pytest.raises(ValueError, match="a peer's id is a word"):
+        SqliteTransport(Database(directory, clock=clock), peer=peer, clock=clock)
+
+
+async def test_a_second_opening_in_the_same_process_leaves_the_locks_of_the_first(
+    directory: Path, clock: ManualClock, open_transport: OpenTransport
+):
+    """To open the file by hand and close it would drop them; then another process would take itself for the last."""
+    one = await open_transport("one")
+    await one.declare(QueueSpec("hello"))
+    two = await open_transport("two")
+    await two.close()
+    program = """
+        async def main():
+            await transport.open()
+            await transport.send([Outgoing("hello", b"tea")])
+            await transport.close()
+            tell("closed")
+
+        asyncio.run(main())
+    """
+
+    async with child(directory, "three", program) as third:
+        assert await third.line() == "closed"
+
+    assert (directory / "transport.db-wal").exists()
+    await one.send([Outgoing("hello", b"milk")])
+    assert [delivery.frame for delivery in await one.receive("hello", credit=10)] == [b"tea", b"milk"]

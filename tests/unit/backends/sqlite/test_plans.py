@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.backends.sqlite import Database, claiming, leasing, letters, sending, settling, transport, waiting
+from posthouse.backends.sqlite import Database, claiming, inbound, leasing, letters, sending, settling, waiting
 from posthouse.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
 HOT = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (sending, claiming, settling, leasing, waiting, letters, transport)
+    for module in (sending, claiming, settling, leasing, waiting, letters, inbound)
     for name, statement in vars(module).items()
     if not name.startswith("_")  # those are for what is rare
     and isinstance(statement, str)
