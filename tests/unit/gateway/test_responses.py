@@ -94,7 +94,10 @@ def test_a_code_of_any_text_makes_a_uri():
 
 @pytest.mark.parametrize(("status", "told"), [(399, 500), (400, 400), (599, 599), (600, 500), (200, 500), (0, 500)])
 def test_an_error_has_the_status_of_an_error(status: int, told: int):
-    assert problem(Reject("no", status=status)).status == told
+    error = Reject("no")
+    error.status = status  # as a program of another version may have written it on the wire
+
+    assert problem(error).status == told
 
 
 def test_the_cause_of_a_failure_is_for_developers():
