@@ -24,12 +24,16 @@ from tests.unit.backends.sqlite.conftest import OpenTransport
 class TestWaiting(WaitingTests, CapacityTests):
     """Where it matters who is told first: who waits, and who is held back."""
 
+    overflow_wait = 0.3
+
     @pytest.fixture
     def make_transport(self, directory: Path, clock: ManualClock) -> MakeTransport:
         """Give what makes transports on one directory."""
 
         def make(peer: str) -> Transport:
-            return SqliteTransport(Database(directory, clock=clock, slow_flush=-1.0), peer=peer, clock=clock)
+            return SqliteTransport(
+                Database(directory, clock=clock, slow_flush=-1.0), peer=peer, clock=clock, overflow_wait=0.3
+            )
 
         return make
 
