@@ -139,6 +139,7 @@ async def test_a_send_does_not_overtake_one_that_waits_for_the_same_room(open_tr
     large = asyncio.ensure_future(transport.send([Outgoing("hello", b"3"), Outgoing("hello", b"4")]))
     first, second = await transport.receive("hello", credit=2)
     await transport.settle([(first, ACCEPTED)])
+    await transport.queues()  # the large one has been tried again by now
 
     small = asyncio.ensure_future(transport.send([Outgoing("hello", b"5")]))  # there is room for this one alone
     await transport.queues()
