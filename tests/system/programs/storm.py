@@ -28,8 +28,8 @@ from threading import Thread
 from msgspec import Struct
 
 from posthouse import Service, connect
-from posthouse.cli.ending import Ending
 from posthouse.errors import NotStoredError
+from posthouse.runtime.signals import Signals
 
 RECORDS = Path(os.environ["STORM_RECORDS"])
 FAULT = os.environ.get("STORM_FAULT", "")
@@ -137,6 +137,6 @@ Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=T
 if place := os.environ.get("STORM_DIES", ""):
     die_at(place)
 if FAULT == "deaf":  # takes the signal, and goes on
-    Ending.__enter__ = lambda self: [signal.signal(signal.SIGTERM, signal.SIG_IGN), self][1]  # type: ignore[method-assign]
+    Signals.__enter__ = lambda self: [signal.signal(signal.SIGTERM, signal.SIG_IGN), self][1]  # type: ignore[method-assign]
 if __name__ == "__main__":
     asyncio.run(send(sys.argv[1]))
