@@ -51,7 +51,7 @@ class SqliteRegistry:
     heartbeat: Seconds = _HEARTBEAT
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
-        database.registry_rung = self._changed
+        database.registry_rung = self._poll
         database.polls.append(self._poll)
         self._database = database
         self._clock = clock
@@ -161,7 +161,7 @@ class SqliteRegistry:
             watcher()
 
     def _poll(self) -> None:
-        """Look whether a ring was missed, and take out instances whose lease has run out."""
+        """Look whether anything has changed, rung or not, and take out instances whose lease has run out."""
         if self._is_open:
             now = self._clock.now()
             self._database.call(lambda sql: (_generation(sql), _expired(sql, now)), reads=True).add_done_callback(
