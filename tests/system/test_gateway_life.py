@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from posthouse import PosthouseError, Service
 from posthouse.errors import QueueFullError, UnavailableError
-from posthouse.gateway import Gateway, problem
+from posthouse.gateway import Gateway, pages, problem
 from posthouse.message.message import Message
 from posthouse.runtime.host import Host
 from tests.system.gateway_world import Door, World, opened, settings_of, told
@@ -39,6 +39,33 @@ async def test_it_is_not_ready_without_its_engine_but_lives(monkeypatch: pytest.
         assert response.status_code == 503
         assert "the file is gone" in told(response)["detail"]
         assert (await door.get("/livez")).status_code == 200
+
+
+async def test_an_engine_that_does_not_answer_is_waited_for_a_little(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pages, "READY_WITHIN", 0.01)
+    async with opened() as door:
+        monkeypatch.setattr(door.host.transport, "bindings", asyncio.Event().wait)
+
+        response = await door.get("/readyz")
+
+        assert (response.status_code, told(response)["code"]) == (503, "transport.unavailable")
+        assert "did not answer" in told(response)["detail"]
+
+
+async def test_whoever_asks_often_whether_it_is_ready_does_not_ask_the_engine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pages, "ASKED_EACH", 3600.0)
+    async with opened() as door:
+        asked: list[None] = []
+
+        async def bindings() -> Any:
+            asked.append(None)
+
+        monkeypatch.setattr(door.host.transport, "bindings", bindings)
+
+        for _ in range(3):
+            assert (await door.get("/readyz")).status_code == 200
+
+        assert len(asked) == 1
 
 
 async def test_its_first_page_lists_the_routes():

@@ -132,15 +132,18 @@ async def test_headers_without_end_close_the_connection():
     async with listening() as door:
         reader, writer = await door.connect()
         padding = b"X-Padding: " + b"x" * 8000 + b"\r\n"
+        sent = 0
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         try:
-            while not reader.at_eof():  # and for ever, were there no limit
+            while not reader.at_eof():  # and until the deadline, were there no limit
                 writer.write(padding)
+                sent += len(padding)
                 await writer.drain()
                 await asyncio.sleep(0)
         except ConnectionError:
             pass  # the other way to see that it is closed
         writer.close()
+        assert sent < 32 << 20, "what fits into the buffers of the two sockets, and little more"
 
 
 @pytest.mark.usefixtures("parser")

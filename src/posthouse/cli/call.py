@@ -59,7 +59,7 @@ def call(options: Options, operation: str, json_data: str, timeout: str) -> int:
     if options.json:
         output.record(_Answer(reply.id, msgspec.Raw(reply.data or b"null")))
     elif reply.data:
-        output.line(output.plain(data.shown(reply.data)))
+        output.line(data.shown(reply.data))
     return exits.FINE
 
 

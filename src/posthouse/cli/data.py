@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from posthouse.cli.output import plain
 from posthouse.errors import InvalidDataError, UsageError
 from posthouse.message.schema import type_from
 
@@ -56,8 +57,8 @@ def check(data: bytes, schema: Mapping[str, Any], name: str) -> None:
 
 
 def shown(data: bytes) -> str:
-    """Return a reply's data as people read it."""
+    """Return data of others as people read it, without control characters."""
     try:
-        return msgspec.json.format(data, indent=2).decode()
+        return plain(msgspec.json.format(data, indent=2).decode())
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return repr(data)

@@ -105,7 +105,7 @@ def show(options: Options, id: str) -> int:
         output.line(f"{name:12} {output.plain(str(value))}")
     if readable.detail:
         output.line(f"\n{output.plain(readable.detail.rstrip())}")
-    output.line(f"\n{output.plain(data.shown(bytes(readable.data)))}")
+    output.line(f"\n{data.shown(bytes(readable.data))}")
     output.line()
     if readable.state == "parked":
         output.say(f"run it again: posthouse dead replay {letter.id}")

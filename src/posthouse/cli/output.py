@@ -49,7 +49,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_row(*map(Text, row))
     least = sum((column.min_width or 0) + 2 for column in shown.columns)
     # A file or a pipe is as wide as it takes: only a terminal folds.
-    Console(width=max(Console().width, least) if sys.stdout.isatty() else _WIDEST, highlight=False).print(shown)
+    console = Console(width=max(Console().width, least) if sys.stdout.isatty() else _WIDEST, highlight=False)
+    with console.capture() as captured:  # written by us: rich would end the program when nobody reads it
+        console.print(shown)
+    sys.stdout.write(captured.get())
 
 
 def line(text: str = "") -> None:

@@ -288,6 +288,17 @@ def test_every_command_takes_the_common_options_and_has_help(capsys: pytest.Capt
         assert "--json" in capsys.readouterr().out
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "posthouse.cli", "explain"], stdout=nobody, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (exits.FINE, b"")
+
+
 def test_help_imports_no_engine_no_http_and_no_table():
     code = (
         "import sys; from posthouse.cli.main import perform; perform(['--help']);"

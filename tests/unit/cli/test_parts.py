@@ -12,6 +12,7 @@ import pytest
 
 from posthouse.cli.banner import base_url
 from posthouse.cli.children import said
+from posthouse.cli.data import shown
 from posthouse.cli.logs import ForPeople, ForPrograms
 from posthouse.cli.notices import notice
 from posthouse.cli.options import Options
@@ -38,6 +39,11 @@ def test_a_reader_that_goes_away_stops_no_notice(as_json: bool, stream: str, mon
             notice(Options(json=as_json), "prices started", event="started")
 
 
+def test_data_is_shown_indented_and_cannot_move_the_cursor():
+    assert shown('{"a":"\x9b2J"}'.encode()) == '{\n  "a": "\\x9b2J"\n}'
+    assert shown(b"no json") == "b'no json'"
+
+
 class Terminal(io.StringIO):
     """A terminal that keeps what it is shown."""
 
@@ -46,8 +52,8 @@ class Terminal(io.StringIO):
 
 
 def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.MonkeyPatch):
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stdout", shown)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -56,12 +62,12 @@ def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.Monk
         [("prices.quote", "1,000", "handler.failed", "it failed " * 10 + "x" * 100)],
     )
 
-    lines = shown.getvalue().splitlines()
+    lines = screen.getvalue().splitlines()
     assert lines[0].split() == ["QUEUE", "STORED", "CODE", "REASON"]
     assert lines[1].split()[:3] == ["prices.quote", "1,000", "handler.failed"]
     assert 5 < len(lines) < 15
     assert max(map(len, lines)) < 80
-    assert "\x1b" not in shown.getvalue()
+    assert "\x1b" not in screen.getvalue()
 
 
 @pytest.mark.parametrize(
