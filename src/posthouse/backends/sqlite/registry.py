@@ -173,7 +173,9 @@ class SqliteRegistry:
             return  # the next poll will tell
         generation, expired = polled.result()
         if expired:
-            self._database.call(lambda sql: _leave(sql, expired)).add_done_callback(self._left)
+            now = self._clock.now()
+            # looked for anew in the transaction that takes them out: one of them may have come back by then
+            self._database.call(lambda sql: _leave(sql, _expired(sql, now))).add_done_callback(self._left)
         if generation != self._generation:
             self._generation = generation
             self._changed()

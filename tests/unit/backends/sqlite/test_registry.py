@@ -9,6 +9,7 @@ import pytest
 from posthouse.backends.sqlite import database as module
 from posthouse.backends.sqlite.bells import Bells
 from posthouse.contracts.registry import Contract, Instance
+from posthouse.testing import ManualClock
 from tests.unit.backends.sqlite.children import PATIENCE
 from tests.unit.backends.sqlite.conftest import OpenRegistry
 
@@ -63,3 +64,21 @@ async def test_a_change_whose_ring_was_missed_is_found_by_the_slow_poll(
     async with asyncio.timeout(PATIENCE):
         await changed.wait()
     assert [instance.id for instance in await two.instances()] == ["its"]
+
+
+async def test_an_instance_that_comes_back_while_it_is_being_taken_out_stays(
+    open_registry: OpenRegistry, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "POLL", 1000.0)
+    registry = await open_registry("one")
+    instance = Instance(id="its", service="shop", peer="one")
+    await registry.register([instance])
+    clock.advance(4 * registry.heartbeat)
+
+    registry._poll()  # finds that it has expired ...
+    back = asyncio.create_task(registry.register([instance]))  # ... and here it is again
+    await back
+    await registry.contracts()
+    await registry.contracts()
+
+    assert [found.id for found in await registry.instances()] == ["its"]
