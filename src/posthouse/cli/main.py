@@ -73,6 +73,14 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command {name!r}{nearest(name, self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; that the reader of its output goes away, as `head` does, is no error (for click it is)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _give_up_output()
+            return exits.FINE
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table, which needs no import."""
         with formatter.section("Commands"):
@@ -126,7 +134,7 @@ def perform(arguments: list[str]) -> int:
     except PosthouseError as error:
         complain.of_error(error, as_json=as_json, debug=debug)
         return exits.status_of(error)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:  # what was left in the buffer
         _give_up_output()
         return exits.FINE
     except Exception as error:
