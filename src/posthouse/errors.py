@@ -169,7 +169,7 @@ class NotServedError(NotStoredError):
 
 
 class UnknownServiceError(NotStoredError):
-    """No service has ever announced this operation here; the request was not stored."""
+    """Nobody has announced a service, operation or event of this name here; nothing was stored."""
 
     code = "service.unknown"
     hint = "Is the name right, and was the service started once on this data directory? See `posthouse services`."
