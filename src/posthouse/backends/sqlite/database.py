@@ -20,7 +20,13 @@ from posthouse.backends.sqlite import peers
 from posthouse.backends.sqlite.bells import Bells, is_alive, remove_sockets, remove_stale
 from posthouse.backends.sqlite.commits import Call, Commits, flush
 from posthouse.backends.sqlite.faults import check_engine, ours
-from posthouse.backends.sqlite.place import DATABASE, make_directory, make_file, make_socket_directory
+from posthouse.backends.sqlite.place import (
+    DATABASE,
+    make_directory,
+    make_file,
+    make_socket_directory,
+    remove_socket_directory,
+)
 from posthouse.backends.sqlite.schema import bring_up_to_date
 from posthouse.backends.sqlite.turnstile import Turnstile
 from posthouse.backends.sqlite.waiting import REGISTRY, noted
@@ -234,8 +240,6 @@ class Database:
             self._turnstile = Turnstile(self.directory)
         except OSError as error:
             raise StorageError(f"the data directory {self.directory} cannot be used: {error}") from error
-        self.bells = Bells(self.sockets, self.peer)
-        self._has_sockets = True
         try:
             self._connect()
         except apsw.Error as error:
@@ -247,6 +251,9 @@ class Database:
         if not turnstile.wait(_PATIENCE):
             raise UnavailableError(f"another process has been writing to {self.path} for more than {_PATIENCE:.0f} s")
         try:
+            self.sockets = make_socket_directory(self.directory)  # the last to leave may have removed it just now
+            self.bells = Bells(self.sockets, self.peer)
+            self._has_sockets = True
             self._connection = connection = apsw.Connection(str(self.path), statementcachesize=200)
             connection.set_busy_timeout(_BUSY_AT_OPEN)
             # A plan must not depend on the values that are bound, or a statement with `LIMIT ?` is prepared
@@ -276,15 +283,18 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._turnstile is not None:
-            self._turnstile.close()
-            self._turnstile = None
         if self.bells is not None:
             self.bells.close()
             self.bells = None
         if self._has_sockets:
             remove_sockets(self.sockets, self.peer)
             self._has_sockets = False
+        if self._turnstile is not None:
+            if self._turnstile.enter():  # nobody makes it, or hangs a bell in it, meanwhile
+                remove_socket_directory(self.sockets, self.directory)
+                self._turnstile.leave()
+            self._turnstile.close()
+            self._turnstile = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         connection, turnstile, bells, thread = self._connection, self._turnstile, self.bells, self._thread

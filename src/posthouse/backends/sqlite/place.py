@@ -9,6 +9,7 @@ All functions block; they run when a transport is opened, not on the loop.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -123,6 +124,17 @@ def make_socket_directory(directory: Path) -> Path:
         ) from error
     _ours(sockets, "directory for sockets")
     return sockets
+
+
+def remove_socket_directory(sockets: Path, directory: Path) -> None:
+    """Remove the directory for sockets if it lies elsewhere, where nobody would clean up, and is empty."""
+    if sockets.parent == directory.resolve():
+        return
+    try:
+        sockets.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            raise
 
 
 def _ours(directory: Path, what: str) -> None:
