@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,3 +205,15 @@ async def test_a_websocket_is_turned_away():
         await door.gateway({"type": "websocket"}, receive, send)
 
         assert sent == ["websocket.close"]
+
+
+@pytest.mark.parametrize(("env", "warns"), [("prod", True), ("dev", False)])
+async def test_in_prod_it_says_that_it_authenticates_nobody(
+    env: str, warns: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.WARNING, "posthouse.gateway")
+
+    async with opened(serving=False, env=env, transport=f"sqlite:{tmp_path / 'data'}"):
+        pass
+
+    assert ("authenticates nobody" in caplog.text) is warns
