@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from posthouse.backends import open_backend
+from posthouse.clock import SystemClock
 from posthouse.declare.operation import Event, Operation
 from posthouse.declare.route import same_requests
 from posthouse.declare.schema_of import schema
 from posthouse.runtime.layers import nearest
+from posthouse.runtime.promises import broken_promise
 
 if TYPE_CHECKING:
     from posthouse.contracts.registry import Contract, EventRecord, OperationRecord
     from posthouse.declare.service import Service
-    from posthouse.declare.target import Target
+    from posthouse.declare.target import Handler, Subscription, Target
     from posthouse.runtime.settings import Settings
 
 
@@ -57,6 +60,7 @@ def findings(services: Sequence[Service], world: World, settings: Settings) -> l
     found: list[Finding] = []
     for service in services:
         for target in (*service.operations.values(), *service.subscriptions.values()):
+            found += _promises(target, settings)
             found += _uses(target, world)
         for subscription in service.subscriptions.values():
             found += _hears(subscription.event, subscription, world)
@@ -89,6 +93,13 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _promises(target: Handler | Subscription, settings: Settings) -> Iterator[Finding]:
+    transport, _registry = open_backend(settings.transport, peer="check", clock=SystemClock())  # connects to nothing
+    error = broken_promise(target, features=transport.features, settings=settings)
+    if error is not None:
+        yield Finding(error.code, str(error), target.place)
 
 
 def _uses(target: Target, world: World) -> Iterator[Finding]:

@@ -20,8 +20,7 @@ from posthouse.backends import open_backend
 from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
-from posthouse.declare.target import Handler
-from posthouse.errors import ContractError, FrameError, NotDurableError, QueueFullError, UnavailableError, UsageError
+from posthouse.errors import ContractError, FrameError, QueueFullError, UnavailableError, UsageError
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
@@ -29,8 +28,8 @@ from posthouse.runtime.answers import refuse
 from posthouse.runtime.caller import Caller, not_served
 from posthouse.runtime.client import Client
 from posthouse.runtime.directory import Directory
-from posthouse.runtime.outbound import journaled
 from posthouse.runtime.parts import Parts
+from posthouse.runtime.promises import broken_promise, mode_of
 from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
 from posthouse.runtime.workplace import Work
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
-    from posthouse.declare.target import Subscription
+    from posthouse.declare.target import Handler, Subscription
     from posthouse.runtime.runner import Runner
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.service import Serving
@@ -274,17 +273,13 @@ class Host:
 
     def is_queued(self, target: Handler | Subscription) -> bool:
         """Say whether messages for a target wait in a queue."""
-        return _mode(target) is not Mode.VOLATILE
+        return mode_of(target) is not Mode.VOLATILE
 
     def _check_promises(self, service: Service) -> None:
         for target in (*service.operations.values(), *service.subscriptions.values()):
-            mode = _mode(target)
-            if mode is Mode.JOURNALED:
-                raise journaled(target.name)
-            if mode is Mode.QUEUED and not self.transport.features.durable and self.settings.env != "test":
-                raise NotDurableError(
-                    f"{target.name} is queued, and {self.settings.transport!r} keeps nothing when its process ends"
-                )
+            error = broken_promise(target, features=self.transport.features, settings=self.settings)
+            if error is not None:
+                raise error
 
     def _check_events(self, service: Service, together: Sequence[Service]) -> None:
         """See to it that no subscription waits where its event never comes; a publisher is right, whoever was first."""
@@ -396,7 +391,3 @@ class Host:
                 ids = {id(delivery) for delivery in lost}
                 for serving in servings:
                     serving.forget(ids)
-
-
-def _mode(target: Handler | Subscription) -> Mode:
-    return target.operation.promise if isinstance(target, Handler) else target.event.promise

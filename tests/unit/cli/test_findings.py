@@ -70,6 +70,19 @@ def test_a_whole_program_has_no_findings():
     assert find(a_shop(), the_prices(), an_audit()) == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "config", "codes"),
+    [
+        ("journaled", {}, ["feature.not_built"]),
+        ("queued", {"transport": "memory:"}, ["engine.not_durable"]),
+        ("queued", {"transport": "memory:", "env": "test"}, []),
+        ("volatile", {"transport": "memory:"}, []),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_here_is_found(mode: Any, config: dict[str, Any], codes: list[str]):
+    assert find(the_prices(mode=mode), config=config) == codes
+
+
 def test_what_others_have_announced_counts():
     assert find(a_shop(), an_audit(), announced=[contract_of(the_prices())]) == []
 

@@ -1,0 +1,34 @@
+"""Whether an engine can keep what a program's contracts promise. Asked before anything is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from posthouse.declare.target import Handler
+from posthouse.errors import NotDurableError
+from posthouse.message.message import Mode
+from posthouse.runtime.outbound import journaled
+
+if TYPE_CHECKING:
+    from posthouse.contracts.transport import Features
+    from posthouse.declare.target import Subscription
+    from posthouse.errors import PosthouseError
+    from posthouse.runtime.settings import Settings
+
+
+def mode_of(target: Handler | Subscription) -> Mode:
+    """Return what a delivery to a target promises."""
+    return target.operation.promise if isinstance(target, Handler) else target.event.promise
+
+
+def broken_promise(target: Handler | Subscription, *, features: Features, settings: Settings) -> PosthouseError | None:
+    """Return the error that says why a target cannot be served here as its contract promises; None if it can."""
+    match mode_of(target):
+        case Mode.JOURNALED:
+            return journaled(target.name)
+        case Mode.QUEUED if not features.durable and settings.env != "test":
+            return NotDurableError(
+                f"{target.name} is queued, and {settings.transport!r} keeps nothing when its process ends"
+            )
+        case _:
+            return None
