@@ -272,7 +272,7 @@ class FrameVersionError(FrameError):
 
 
 class UsageError(PosthouseError):
-    """The program uses posthouse in a way that cannot work; nothing was done."""
+    """Posthouse was used in a way that cannot work; nothing was done."""
 
     code = "usage"
 
