@@ -24,6 +24,7 @@ from posthouse.errors import (
     PosthouseError,
     QueueUnknownError,
     Reject,
+    UnavailableError,
 )
 from posthouse.runtime.outbound import refused
 
@@ -97,7 +98,7 @@ def problem(
 
     Args:
         error: any of ours.
-        shows_causes: whether a failed handler's cause is shown.
+        shows_causes: whether what went wrong inside is shown: a failed handler's cause, paths of the engine.
         headers: more of them.
     """
     status = 503 if isinstance(error, QueueUnknownError) else error.status
@@ -106,6 +107,8 @@ def problem(
     detail = str(error)
     if isinstance(error, FailedError) and not shows_causes:
         detail = "The handler failed as often as it may; the request was given up."
+    elif isinstance(error, UnavailableError) and not shows_causes:
+        detail = _title(error)  # its text names files and addresses of the engine
     members: dict[str, Any] = {
         "type": f"urn:posthouse:error:{quote(error.code, safe='._-')}",
         "title": _title(error),

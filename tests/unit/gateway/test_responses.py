@@ -109,6 +109,15 @@ def test_the_cause_of_a_failure_is_for_developers():
     assert (hidden["code"], hidden["id"], hidden["status"]) == ("handler.failed", "r1", 500)
 
 
+def test_where_the_engine_keeps_its_files_is_shown_only_to_developers():
+    full = DiskFullError("the disk of /srv/secret-place/transport.db is full")
+
+    assert "/srv/secret-place" in members(problem(full, shows_causes=True))["detail"]
+    hidden = problem(full, shows_causes=False)
+    assert b"secret-place" not in hidden.body
+    assert (hidden.status, members(hidden)["code"]) == (507, "disk.full")
+
+
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
