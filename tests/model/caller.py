@@ -1,0 +1,216 @@
+"""What the caller does: number, send, apply, ack, cancel, and re-drive after the replier's restore.
+
+`steps` are the ways in which it moves by itself, `take` what it does with a message. Faults are in `faults`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.model.state import (
+    CANCEL_WANTED,
+    CLOSED,
+    CONFLICT,
+    DONE,
+    FINAL,
+    HELD,
+    NOT_DONE,
+    OPEN,
+    OVER,
+    REDRIVING,
+    UNKNOWN,
+    VOID,
+    Ack,
+    CallerRow,
+    CallerStore,
+    Cancel,
+    Mail,
+    Reply,
+    Request,
+    Resync,
+    State,
+    Step,
+    Uncommitted,
+    Unsent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.model.config import Config
+
+
+def with_row(store: CallerStore, lane: int, number: int, row: CallerRow) -> CallerStore:
+    """Return the store with one row in place of another."""
+    rows = store.lanes[lane]
+    return with_lane(store, lane, (*rows[:number], row, *rows[number + 1 :]))
+
+
+def with_lane(store: CallerStore, lane: int, rows: tuple[CallerRow, ...]) -> CallerStore:
+    """Return the store with one lane in place of another."""
+    return store._replace(lanes=(*store.lanes[:lane], rows, *store.lanes[lane + 1 :]))
+
+
+def floor(config: Config, store: CallerStore, lane: int) -> int:
+    """Return the lowest number that is not final; CLOSED when an old lane has none."""
+    rows = store.lanes[lane]
+    lowest = 0
+    if config.floor_is_lowest_open:
+        for row in rows:
+            passed = row.state in FINAL or (row.state == HELD and config.numbering == "early")
+            if not passed:
+                break
+            lowest += 1
+    else:
+        lowest = max((number + 1 for number, row in enumerate(rows) if row.state in FINAL), default=0)
+    return CLOSED if lane < store.epoch and lowest == len(rows) else lowest
+
+
+def final_numbers(store: CallerStore, lane: int) -> tuple[int, ...]:
+    """Return the numbers of a lane that an ack may name."""
+    return tuple(number for number, row in enumerate(store.lanes[lane]) if row.state in FINAL)
+
+
+def may_send(config: Config, store: CallerStore, lane: int, number: int) -> bool:
+    """Return whether order allows to send this row: with a key, every earlier row must be final."""
+    if not (config.ordered and config.order_held_by_caller):
+        return True
+    earlier = [row for rows in store.lanes[:lane] for row in rows]
+    earlier.extend(store.lanes[lane][:number])
+    return all(row.state in FINAL for row in earlier)
+
+
+def request(store: CallerStore, lane: int, number: int) -> Request:
+    """Return the REQUEST of a row, as this store would send it now."""
+    return Request(lane, number, store.lanes[lane][number].payload, store.epoch, store.peer_epoch)
+
+
+def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
+    """Yield what the caller may do by itself."""
+    yield from _new_calls(config, mail, state)
+    store = state.caller
+    for lane, rows in enumerate(store.lanes):
+        for number, row in enumerate(rows):
+            at = f"{lane}/{number}"
+            match row.state:
+                case "held":
+                    changed = with_row(store, lane, number, row._replace(state=OPEN))
+                    yield Step(f"caller commits {at}", True, state._replace(caller=changed))
+                    changed = with_row(store, lane, number, row._replace(state=VOID))
+                    yield Step(f"caller rolls back {at}", False, state._replace(caller=changed))
+                case "open" | "re-driving":
+                    if config.resends and state.memory is None and may_send(config, store, lane, number):
+                        bit = mail.bit(request(store, lane, number))
+                        if not state.net & bit:
+                            yield Step(f"caller sends {at}", True, state._replace(net=state.net | bit))
+                    if config.cancel and row.state == OPEN:
+                        wanted = CANCEL_WANTED if config.cancel_decided_by_replier else NOT_DONE
+                        changed = with_row(store, lane, number, row._replace(state=wanted))
+                        yield Step(f"application cancels {at}", False, state._replace(caller=changed))
+                case "cancel wanted":
+                    bit = mail.bit(Cancel(lane, number, store.epoch, store.peer_epoch))
+                    if not state.net & bit:
+                        yield Step(f"caller sends cancel {at}", True, state._replace(net=state.net | bit))
+                case _:
+                    pass
+        lowest, final = floor(config, store, lane), final_numbers(store, lane)
+        if lowest or final:
+            bit = mail.bit(Ack(lane, lowest, final, store.peer_epoch))
+            if not state.net & bit:
+                label = f"caller acks lane {lane}: floor {lowest}, final {final}"
+                yield Step(label, True, state._replace(net=state.net | bit))
+
+
+def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step]:
+    """Yield the application's next call: state change and row in one transaction."""
+    store = state.caller
+    lane, rows = store.epoch, store.lanes[store.epoch]
+    match state.memory:
+        case None if state.created < config.calls:
+            payload = state.created
+            label = f"application calls {payload}"
+            made = state._replace(created=payload + 1)
+            if config.numbering != "at commit":
+                changed = with_lane(store, lane, (*rows, CallerRow(payload, HELD)))
+                yield Step(label, False, made._replace(caller=changed))
+            elif config.commits_first:
+                changed = with_lane(store, lane, (*rows, CallerRow(payload)))
+                memory = Unsent(lane, len(rows)) if config.unsent else None
+                yield Step(label, False, made._replace(caller=changed, memory=memory))
+            else:  # broken: on the wire first, then in the store
+                bit = mail.bit(Request(lane, len(rows), payload, store.epoch, store.peer_epoch))
+                yield Step(
+                    f"{label} uncommitted", False, made._replace(net=state.net | bit, memory=Uncommitted(payload))
+                )
+        case Uncommitted(payload):
+            changed = with_lane(store, lane, (*rows, CallerRow(payload)))
+            yield Step(f"caller commits {payload}", True, state._replace(caller=changed, memory=None))
+        case Unsent(lane, number):
+            bit = mail.bit(request(store, lane, number))
+            yield Step(f"caller sends {lane}/{number}", True, state._replace(net=state.net | bit, memory=None))
+        case _:
+            pass
+
+
+def take(config: Config, state: State, message: Reply | Resync) -> Iterator[Step]:
+    """Yield what the caller does with a message, nothing if it ignores it."""
+    match message:
+        case Reply():
+            changed = _apply(config, state.caller, message)
+        case Resync():
+            changed = _resync(state.caller, message)
+    if changed is not None:
+        yield Step(f"caller takes {message}", True, state._replace(caller=changed))
+
+
+def _apply(config: Config, store: CallerStore, reply: Reply) -> CallerStore | None:
+    """Return the store with the reply in it, or None if the reply changes nothing."""
+    lane, number, outcome = reply.lane, reply.number, reply.outcome
+    if number >= len(store.lanes[lane]):
+        return None
+    if reply.replier_epoch != store.peer_epoch and config.reply_stamp_checked:
+        return None
+    if reply.caller_epoch != store.epoch and config.reply_echo_checked:
+        return None
+    row = store.lanes[lane][number]
+    match row.state:
+        case "open" | "cancel wanted":
+            if outcome == DONE:
+                changed = with_row(store, lane, number, CallerRow(row.payload, DONE, reply.payload))
+                return changed._replace(applied=(*store.applied, row.payload))
+            end = {NOT_DONE: NOT_DONE, OVER: UNKNOWN}[outcome]
+            return with_row(store, lane, number, row._replace(state=end))
+        case "re-driving":
+            end = _redriven(config, outcome, own_epoch=lane == store.epoch)
+            return None if end is None else with_row(store, lane, number, row._replace(state=end))
+        case "done" if outcome == DONE and not config.applies_once and len(store.applied) < 3:
+            return store._replace(applied=(*store.applied, row.payload))
+        case _:
+            return None
+
+
+def _redriven(config: Config, outcome: str, *, own_epoch: bool) -> str | None:
+    """Return the end of a re-driven row: what a restored replier says about a call that was done."""
+    if outcome == DONE:
+        return DONE
+    if outcome == NOT_DONE:
+        return CONFLICT if config.redrive_refused_is_conflict else None
+    if not config.redrive_over_is_done:
+        return None
+    # OVER: the restored store holds the effect, unless this store was rolled back as well:
+    # then the number may be over for a reason that was forgotten.
+    return DONE if own_epoch or not config.redrive_over_needs_own_epoch else UNKNOWN
+
+
+def _resync(store: CallerStore, resync: Resync) -> CallerStore | None:
+    """Return the store as a new epoch of the replier leaves it: what was done above the floors is asked for again."""
+    if resync.replier_epoch <= store.peer_epoch:
+        return None
+    lanes = tuple(
+        tuple(
+            row._replace(state=REDRIVING) if row.state == DONE and number >= lowest else row
+            for number, row in enumerate(rows)
+        )
+        for rows, lowest in zip(store.lanes, resync.floors, strict=True)
+    )
+    return store._replace(lanes=lanes, peer_epoch=resync.replier_epoch)

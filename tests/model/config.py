@@ -1,0 +1,101 @@
+"""One world to explore: its bounds, its faults, and the rules that are in force.
+
+A rule is a switch that is on; a broken variant turns one of them off, and the checker must then find
+a counterexample. What a rule does is said where it is asked for, in `caller` and `replier`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["holds", "safety", "liveness", "open"]
+Transaction = Literal["one", "effect first", "row first"]
+Numbering = Literal["at commit", "early", "early, floor waits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Bounds, faults and rules of one world."""
+
+    name: str
+
+    # --- bounds: how much happens
+    calls: int = 2
+    workers: int = 1
+    """instances of the replier that share its store"""
+
+    # --- what may happen
+    cancel: bool = False
+    """the application may ask to cancel an open call"""
+    refuse: bool = False
+    """the replier may decide "not done" (expired, failed) in place of the effect"""
+    park: bool = False
+    """the replier may park a request; an operator replays or rejects it"""
+    ordered: bool = False
+    """all calls carry one ordering key"""
+    lapse: bool = False
+    """a worker's lease may end while it still runs"""
+    caller_restored: bool = False
+    """the caller's store may be backed up once and restored once"""
+    replier_restored: bool = False
+    unsent: bool = False
+    """show the instant between the caller's commit and its first sending"""
+
+    # --- rules of both: one transaction, flushes
+    transaction: Transaction = "one"
+    """effect and row in one transaction, or in two"""
+
+    # --- rules of the caller
+    numbering: Numbering = "at commit"
+    resends: bool = True
+    """open calls are sent again from the store"""
+    commits_first: bool = True
+    """nothing is sent before the row is committed"""
+    applies_once: bool = True
+    """a reply is applied only to a call that is still open"""
+    floor_is_lowest_open: bool = True
+    cancel_decided_by_replier: bool = True
+    order_held_by_caller: bool = True
+    """a row is sent only when every earlier row of its key is final"""
+    caller_epochs: bool = True
+    """a restored caller opens a new lane"""
+    reply_stamp_checked: bool = True
+    """replies of an older epoch of the replier are ignored"""
+    reply_echo_checked: bool = True
+    """replies to an older epoch of the caller are ignored"""
+    redrive_over_is_done: bool = True
+    """while re-driving, OVER says that the effect is in the restored store"""
+    redrive_over_needs_own_epoch: bool = True
+    """... only in a lane whose caller was never restored"""
+    redrive_refused_is_conflict: bool = True
+
+    # --- rules of the replier
+    remembers: bool = True
+    """a request that was worked for leaves a row"""
+    fenced: bool = True
+    """a commit requires "running by me, this attempt" """
+    reclaims: bool = True
+    """what a dead worker was running is run again"""
+    answers_again: bool = True
+    """a duplicate is given the stored outcome"""
+    floor_outlives_rows: bool = True
+    forgets_by_timer: bool = False
+    decided_is_final: bool = True
+    replier_epochs: bool = True
+    """a restored replier takes a new epoch"""
+    request_stamp_checked: bool = True
+    ack_stamp_checked: bool = True
+    resync_names_all_lanes: bool = True
+    resync_floors_of_restore: bool = True
+    """RESYNC tells the floors as they were right after the restore"""
+    parked_confirmed: bool = True
+    """a parked request of an older epoch is replayed only after the caller asked again"""
+    received_confirmed: bool = True
+    """... and so is a received one run"""
+    old_callers_ignored: bool = True
+    """requests of an older epoch of the caller than the newest seen are ignored"""
+
+    expect: tuple[Verdict, ...] = ("holds",)
+    sound_pruning: bool = True
+    """drop messages that can change nothing any more; off for variants in which they can"""

@@ -1,0 +1,119 @@
+"""Which worlds are visited: the correct ones, which must hold, and the broken ones, which must be caught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from tests.model.config import Config
+
+CORRECT: Final = (
+    Config("2-two-workers", workers=2),
+    Config("3", calls=3),
+    Config("2-cancel-expiry", workers=2, cancel=True, refuse=True),
+    Config("2-parked", workers=2, park=True, cancel=True),
+    Config("2-lease-lapses", workers=2, lapse=True, cancel=True, refuse=True),
+    Config("3-ordered-cancel", calls=3, ordered=True, cancel=True),
+    Config("2-caller-restored", caller_restored=True),
+    Config("2-replier-restored", replier_restored=True),
+    Config("1-both-restored-ordered", calls=1, ordered=True, caller_restored=True, replier_restored=True),
+    Config(
+        "1-everything",
+        calls=1,
+        workers=2,
+        cancel=True,
+        refuse=True,
+        park=True,
+        caller_restored=True,
+        replier_restored=True,
+    ),
+    Config("3-number-early-floor-waits", calls=3, numbering="early, floor waits"),
+    Config("2-all-but-restore", workers=2, cancel=True, refuse=True, park=True, ordered=True, lapse=True),
+    Config("3-two-workers-ordered", calls=3, workers=2, ordered=True),
+)
+
+LARGE: Final = (
+    Config("2-both-restored", caller_restored=True, replier_restored=True),
+    Config("2-both-restored-refuse", refuse=True, caller_restored=True, replier_restored=True),
+    Config("2-replier-restored-parked", replier_restored=True, park=True, cancel=True),
+    Config("2-replier-restored-cancel", replier_restored=True, cancel=True, refuse=True),
+    Config("2-caller-restored-cancel", caller_restored=True, cancel=True, refuse=True),
+    Config("2-caller-restored-ordered", ordered=True, caller_restored=True),
+    Config("2-replier-restored-ordered", ordered=True, replier_restored=True, refuse=True, park=True),
+    Config("2-both-restored-ordered", ordered=True, caller_restored=True, replier_restored=True),
+    Config("3-two-workers-cancel", calls=3, workers=2, cancel=True),
+    Config("4", calls=4),
+    Config("3-caller-restored", calls=3, caller_restored=True),
+    Config("3-replier-restored", calls=3, replier_restored=True),
+)
+
+_UNSAFE: Final = Config("", expect=("safety",), sound_pruning=False)
+_STUCK: Final = Config("", expect=("liveness",), sound_pruning=False)
+_WRONG: Final = Config("", expect=("safety", "liveness"), sound_pruning=False)
+_BOTH: Final = replace(_UNSAFE, calls=1, caller_restored=True, replier_restored=True, refuse=True)
+
+BROKEN: Final = (
+    # one transaction, and a row for what was worked for
+    replace(_UNSAFE, name="x-no-inbox", remembers=False),
+    replace(_UNSAFE, name="x-effect-then-row", transaction="effect first"),
+    replace(_UNSAFE, name="x-row-then-effect", transaction="row first"),
+    replace(_UNSAFE, name="x-check-then-act", workers=2, lapse=True, fenced=False),
+    replace(_STUCK, name="x-running-for-ever", reclaims=False),
+    # what is remembered, and until when
+    replace(_UNSAFE, name="x-drop-row-on-ack", floor_outlives_rows=False),
+    replace(_UNSAFE, name="x-dedupe-time-window", forgets_by_timer=True),
+    replace(_STUCK, name="x-duplicate-swallowed", answers_again=False),
+    replace(_UNSAFE, name="x-floor-not-contiguous", floor_is_lowest_open=False),
+    replace(_STUCK, name="x-no-retry", resends=False, unsent=True),
+    replace(_UNSAFE, name="x-number-taken-before-commit", numbering="early"),
+    replace(_UNSAFE, name="x-publish-before-commit", commits_first=False),
+    replace(_UNSAFE, name="x-apply-every-time", applies_once=False),
+    # who decides
+    replace(_UNSAFE, name="x-cancel-decided-by-caller", cancel=True, cancel_decided_by_replier=False),
+    replace(_UNSAFE, name="x-replay-after-reply", park=True, decided_is_final=False),
+    # restores
+    replace(_UNSAFE, name="x-caller-restored-no-epoch", caller_restored=True, caller_epochs=False),
+    replace(_UNSAFE, name="x-replier-restored-no-epoch", replier_restored=True, replier_epochs=False),
+    replace(
+        _UNSAFE,
+        name="x-restored-accepts-old-requests",
+        replier_restored=True,
+        cancel=True,
+        request_stamp_checked=False,
+    ),
+    replace(_WRONG, name="x-restored-accepts-old-acks", replier_restored=True, ack_stamp_checked=False),
+    replace(_UNSAFE, name="x-old-replies-count", replier_restored=True, reply_stamp_checked=False),
+    replace(_STUCK, name="x-redrive-over-not-understood", replier_restored=True, redrive_over_is_done=False),
+    replace(
+        _STUCK,
+        name="x-redrive-refused-unhandled",
+        calls=1,
+        replier_restored=True,
+        refuse=True,
+        redrive_refused_is_conflict=False,
+    ),
+    replace(
+        _WRONG,
+        name="x-resync-of-one-lane-only",
+        caller_restored=True,
+        replier_restored=True,
+        resync_names_all_lanes=False,
+    ),
+    replace(
+        _UNSAFE, name="x-parked-replayed-unconfirmed", calls=1, replier_restored=True, park=True, parked_confirmed=False
+    ),
+    replace(
+        _UNSAFE,
+        name="x-received-run-unconfirmed",
+        calls=1,
+        replier_restored=True,
+        cancel=True,
+        received_confirmed=False,
+    ),
+    replace(_BOTH, name="x-over-trusted-after-own-restore", redrive_over_needs_own_epoch=False),
+    replace(_BOTH, name="x-resync-with-todays-floors", resync_floors_of_restore=False),
+    replace(_BOTH, name="x-old-epoch-answer-accepted", reply_echo_checked=False),
+    # order per key
+    replace(_UNSAFE, name="x-order-not-held", ordered=True, order_held_by_caller=False),
+    replace(_UNSAFE, name="x-order-old-callers-heard", ordered=True, caller_restored=True, old_callers_ignored=False),
+)

@@ -1,0 +1,84 @@
+"""One configuration as something to explore: where it starts, and all ways out of a state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.model import caller, faults, replier
+from tests.model.invariants import is_goal, violation
+from tests.model.pruning import prune
+from tests.model.state import (
+    Backups,
+    CallerStore,
+    Mail,
+    ReplierLane,
+    ReplierRow,
+    ReplierStore,
+    Reply,
+    Resync,
+    State,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.model.config import Config
+
+
+class World:
+    """A configuration and the messages that were ever sent in it."""
+
+    def __init__(self, config: Config, *, pruning: bool = True) -> None:
+        self.config = config
+        self._mail = Mail()
+        self._pruning = pruning and config.sound_pruning
+
+    def start(self) -> State:
+        """Return the state before the first call."""
+        config = self.config
+        lanes = 2 if config.caller_restored else 1
+        empty = ReplierLane(0, (ReplierRow(),) * config.calls)
+        return State(
+            caller=CallerStore(epoch=0, lanes=((),) * lanes, applied=(), peer_epoch=0),
+            replier=ReplierStore(0, (empty,) * lanes, effects=(), restore_floors=(0,) * lanes, newest_caller=0),
+            workers=(),
+            net=0,
+            memory=None,
+            created=0,
+            backups=Backups(),
+        )
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Yield every way out of a state."""
+        for step in self._all_steps(state):
+            if self._pruning:
+                pruned = prune(self.config, self._mail, step.state)
+                if pruned != state:
+                    yield step._replace(state=pruned)
+            else:
+                yield step
+
+    def _all_steps(self, state: State) -> Iterator[Step]:
+        config, mail = self.config, self._mail
+        yield from caller.steps(config, mail, state)
+        yield from replier.steps(config, mail, state)
+        for _, message in mail.inside(state.net):
+            if isinstance(message, Reply | Resync):
+                yield from caller.take(config, state, message)
+            else:
+                yield from replier.take(config, mail, state, message)
+        yield from faults.steps(config, state)
+
+    def violation(self, state: State) -> str | None:
+        """Return which invariant the state breaks, or None."""
+        return violation(self.config, state)
+
+    def is_goal(self, state: State) -> bool:
+        """Return whether all is over in this state."""
+        return is_goal(state)
+
+    @property
+    def messages(self) -> int:
+        """How many different messages were ever sent."""
+        return len(self._mail.messages)
