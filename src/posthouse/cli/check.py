@@ -35,6 +35,7 @@ def check(options: Options, app: str) -> int:
     from posthouse.declare.contract_of import contract_of
     from posthouse.runtime.app import load_app
 
+    options.mind(app)
     settings = options.settings()
     services = load_app(app)
     found = findings(services, World([contract_of(each) for each in services], _announced(settings)), settings)

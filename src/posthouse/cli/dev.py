@@ -37,6 +37,7 @@ def dev(options: Options, app: str, bind: str | None) -> int:
     """
     from posthouse.runtime.app import file_of, place_and_name
 
+    options.mind(app)
     settings = options.settings(gateway={"bind": bind})  # what is wrong here is said before anything starts
     file = file_of(place_and_name(app)[0])
     watch = Watch(file.parent if file else Path.cwd(), also=[found] if (found := _config(options)) else [])
@@ -85,9 +86,10 @@ def _tell_ready(options: Options, took: Seconds) -> None:
 
 
 def _config(options: Options) -> Path | None:
-    from posthouse.runtime.settings import find
+    from posthouse.runtime.settings import in_force
 
-    return Path(options.config).absolute() if options.config else find()
+    file = in_force(Path(options.config) if options.config else None)
+    return None if file is None else file.absolute()
 
 
 def _listed(files: list[str]) -> str:

@@ -48,6 +48,24 @@ class Options:
         said = {"data": self.data, "transport": self.transport, "env": self.env, **more}
         return load(Path(self.config) if self.config else None, overrides=said)
 
+    def mind(self, app: str) -> None:
+        """Say so when a posthouse.toml lies beside a program and is not the one that is read.
+
+        What it says, the check of a signature for one, would be missing without a word.
+        """
+        from posthouse.cli import output
+        from posthouse.runtime.app import file_of, place_and_name
+        from posthouse.runtime.settings import FILE_NAME, in_force
+
+        file = file_of(place_and_name(app)[0])
+        beside = None if file is None else file.parent / FILE_NAME
+        if beside is None or not beside.is_file():
+            return
+        read = in_force(Path(self.config) if self.config else None)
+        if read is None or not beside.samefile(read):
+            instead = "" if read is None else f", {read} is"
+            output.say(f"{beside} is not read{instead}: cd to it, or name it with --config {beside}")
+
     def flags(self) -> list[str]:
         """Return the same options as arguments, for a child."""
         said = {"--data": self.data, "--transport": self.transport, "--config": self.config, "--env": self.env}

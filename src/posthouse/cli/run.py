@@ -18,4 +18,6 @@ def run(options: Options, apps: tuple[str, ...]) -> int:
     from posthouse.cli.serving import serve
     from posthouse.runtime.app import load_all
 
+    for app in apps:
+        options.mind(app)
     return serve(options, options.settings(), load_all(apps))

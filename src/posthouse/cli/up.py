@@ -56,6 +56,7 @@ class Part:
 def up(options: Options, app: str, bind: str | None, instances: tuple[str, ...], no_gateway: bool) -> int:
     """Run a process for each service of APP and one for the gateway, and restart those that die."""
     counts = dict(map(_count, instances))
+    options.mind(app)
     settings = options.settings(gateway={"bind": bind})
     return asyncio.run(_System(options, settings, app, gateway=not no_gateway).run(counts))
 

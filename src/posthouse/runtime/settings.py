@@ -186,7 +186,7 @@ def load(
     here = beside = _here()
     layers = list[dict[str, Any]]()
     if not isinstance(config, Mapping):
-        file = config or _named(environ) or find()
+        file = in_force(config, environ=environ)
         if file is not None:
             beside = file.absolute().parent
             layers.append(_placed(check(_read(file), Settings, str(file)), beside))
@@ -200,6 +200,15 @@ def load(
             said["transport"] = f"sqlite:{layer['data']}"  # `--data` moves all that lies in files
         said = overlay(said, layer)
     return _finished(said, beside)
+
+
+def in_force(config: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the file that is read: the one that is named, else the nearest posthouse.toml; None for none.
+
+    Raises:
+        ConfigError: the working directory, or one above it, is gone or may not be looked into.
+    """
+    return config or _named(environ) or find()
 
 
 def find(start: Path | None = None) -> Path | None:
