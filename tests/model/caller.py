@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.model.state import (
+    ANSWERED,
     CANCEL_WANTED,
     CLOSED,
     CONFLICT,
@@ -15,6 +16,7 @@ from tests.model.state import (
     FINAL,
     HELD,
     NOT_DONE,
+    NOTHING,
     OPEN,
     OVER,
     REDRIVING,
@@ -51,24 +53,29 @@ def with_lane(store: CallerStore, lane: int, rows: tuple[CallerRow, ...]) -> Cal
     return store._replace(lanes=(*store.lanes[:lane], rows, *store.lanes[lane + 1 :]))
 
 
+def is_final(config: Config, row: CallerRow) -> bool:
+    """Return whether an ack may say that the replier can forget the row."""
+    return row.state in FINAL or (config.answered_is_acked and row.state == ANSWERED)
+
+
 def floor(config: Config, store: CallerStore, lane: int) -> int:
     """Return the lowest number that is not final; CLOSED when an old lane has none."""
     rows = store.lanes[lane]
     lowest = 0
     if config.floor_is_lowest_open:
         for row in rows:
-            passed = row.state in FINAL or (row.state == HELD and config.numbering == "early")
+            passed = is_final(config, row) or (row.state == HELD and config.numbering == "early")
             if not passed:
                 break
             lowest += 1
     else:
-        lowest = max((number + 1 for number, row in enumerate(rows) if row.state in FINAL), default=0)
+        lowest = max((number + 1 for number, row in enumerate(rows) if is_final(config, row)), default=0)
     return CLOSED if lane < store.epoch and lowest == len(rows) else lowest
 
 
-def final_numbers(store: CallerStore, lane: int) -> tuple[int, ...]:
+def final_numbers(config: Config, store: CallerStore, lane: int) -> tuple[int, ...]:
     """Return the numbers of a lane that an ack may name."""
-    return tuple(number for number, row in enumerate(store.lanes[lane]) if row.state in FINAL)
+    return tuple(number for number, row in enumerate(store.lanes[lane]) if is_final(config, row))
 
 
 def may_send(config: Config, store: CallerStore, lane: int, number: int) -> bool:
@@ -113,7 +120,7 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
                         yield Step(f"caller sends cancel {at}", True, state._replace(net=state.net | bit))
                 case _:
                     pass
-        lowest, final = floor(config, store, lane), final_numbers(store, lane)
+        lowest, final = floor(config, store, lane), final_numbers(config, store, lane)
         if lowest or final:
             bit = mail.bit(Ack(lane, lowest, final, store.peer_epoch))
             if not state.net & bit:
@@ -126,7 +133,7 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step]:
     store = state.caller
     lane, rows = store.epoch, store.lanes[store.epoch]
     match state.memory:
-        case None if state.created < config.calls:
+        case None if state.created < config.calls and not config.places:
             payload = state.created
             label = f"application calls {payload}"
             made = state._replace(created=payload + 1)
@@ -158,7 +165,7 @@ def take(config: Config, state: State, message: Reply | Resync) -> Iterator[Step
         case Reply():
             changed = _apply(config, state.caller, message)
         case Resync():
-            changed = _resync(state.caller, message)
+            changed = _resync(config, state.caller, message)
     if changed is not None:
         yield Step(f"caller takes {message}", True, state._replace(caller=changed))
 
@@ -174,9 +181,13 @@ def _apply(config: Config, store: CallerStore, reply: Reply) -> CallerStore | No
         return None
     row = store.lanes[lane][number]
     match row.state:
+        case "open" if row.place != NOTHING and not store.handled and outcome != OVER:
+            return with_row(store, lane, number, row._replace(state=ANSWERED, answer=outcome, reply=reply.payload))
         case "open" | "cancel wanted":
             if outcome == DONE:
-                changed = with_row(store, lane, number, CallerRow(row.payload, DONE, reply.payload))
+                changed = with_row(store, lane, number, row._replace(state=DONE, reply=reply.payload))
+                if row.place != NOTHING:
+                    return changed  # the handler did not use it
                 return changed._replace(applied=(*store.applied, row.payload))
             end = {NOT_DONE: NOT_DONE, OVER: UNKNOWN}[outcome]
             return with_row(store, lane, number, row._replace(state=end))
@@ -202,15 +213,21 @@ def _redriven(config: Config, outcome: str, *, own_epoch: bool) -> str | None:
     return DONE if own_epoch or not config.redrive_over_needs_own_epoch else UNKNOWN
 
 
-def _resync(store: CallerStore, resync: Resync) -> CallerStore | None:
+def _resync(config: Config, store: CallerStore, resync: Resync) -> CallerStore | None:
     """Return the store as a new epoch of the replier leaves it: what was done above the floors is asked for again."""
     if resync.replier_epoch <= store.peer_epoch:
         return None
     lanes = tuple(
-        tuple(
-            row._replace(state=REDRIVING) if row.state == DONE and number >= lowest else row
-            for number, row in enumerate(rows)
-        )
+        tuple(_asked_again(config, row, below_floor=number < lowest) for number, row in enumerate(rows))
         for rows, lowest in zip(store.lanes, resync.floors, strict=True)
     )
     return store._replace(lanes=lanes, peer_epoch=resync.replier_epoch)
+
+
+def _asked_again(config: Config, row: CallerRow, *, below_floor: bool) -> CallerRow:
+    """Return a row as a new epoch of the replier leaves it."""
+    if row.state == DONE and not below_floor:
+        return row._replace(state=REDRIVING)
+    if row.state == ANSWERED and config.answered_reopens:
+        return row._replace(state=OPEN, answer="", reply=NOTHING)
+    return row

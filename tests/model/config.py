@@ -25,6 +25,9 @@ class Config:
     workers: int = 1
     """instances of the replier that share its store"""
 
+    places: int = 0
+    """above 0: the calls are made by one handler, so many of them; `calls` leaves room for those that a restore lost"""
+
     # --- what may happen
     cancel: bool = False
     """the application may ask to cancel an open call"""
@@ -69,6 +72,16 @@ class Config:
     redrive_over_needs_own_epoch: bool = True
     """... only in a lane whose caller was never restored"""
     redrive_refused_is_conflict: bool = True
+
+    answered_reopens: bool = True
+    """a new epoch of the replier takes an answer back that no handler has committed"""
+    handler_commit_checks: Literal["same answer", "still answered", "nothing"] = "same answer"
+    answered_is_acked: bool = False
+    """broken: what is answered counts as final before the handler has committed"""
+    unused_decided_by_replier: bool = True
+    """calls of an earlier run that the committing run did not make are canceled; the replier says what became of them"""
+    handler_ends_early: bool = False
+    """a run of the handler may make fewer calls than an earlier one"""
 
     # --- rules of the replier
     remembers: bool = True

@@ -27,12 +27,27 @@ CORRECT: Final = (
         caller_restored=True,
         replier_restored=True,
     ),
+    Config("handler-1-call", places=1, calls=1, refuse=True, park=True),
+    Config("handler-2-calls-ends-early", places=2, handler_ends_early=True, refuse=True),
+    Config("handler-1-call-replier-restored", places=1, calls=1, replier_restored=True, refuse=True),
+    Config("handler-1-call-caller-restored", places=1, caller_restored=True, refuse=True),
+    Config(
+        "handler-1-call-both-restored",
+        places=1,
+        calls=1,
+        handler_ends_early=True,
+        replier_restored=True,
+        caller_restored=True,
+    ),
     Config("3-number-early-floor-waits", calls=3, numbering="early, floor waits"),
     Config("2-all-but-restore", workers=2, cancel=True, refuse=True, park=True, ordered=True, lapse=True),
     Config("3-two-workers-ordered", calls=3, workers=2, ordered=True),
 )
 
 LARGE: Final = (
+    Config("handler-2-calls-replier-restored", places=2, replier_restored=True, refuse=True, handler_ends_early=True),
+    Config("handler-2-calls-caller-restored", places=1, calls=2, caller_restored=True, handler_ends_early=True),
+    Config("handler-1-call-both-restored-refuse", places=1, caller_restored=True, replier_restored=True, refuse=True),
     Config("2-both-restored", caller_restored=True, replier_restored=True),
     Config("2-both-restored-refuse", refuse=True, caller_restored=True, replier_restored=True),
     Config("2-replier-restored-parked", replier_restored=True, park=True, cancel=True),
@@ -51,6 +66,7 @@ _UNSAFE: Final = Config("", expect=("safety",), sound_pruning=False)
 _STUCK: Final = Config("", expect=("liveness",), sound_pruning=False)
 _WRONG: Final = Config("", expect=("safety", "liveness"), sound_pruning=False)
 _BOTH: Final = replace(_UNSAFE, calls=1, caller_restored=True, replier_restored=True, refuse=True)
+_HANDLER: Final = replace(_UNSAFE, places=1, calls=1, replier_restored=True, refuse=True)
 
 BROKEN: Final = (
     # one transaction, and a row for what was worked for
@@ -113,6 +129,21 @@ BROKEN: Final = (
     replace(_BOTH, name="x-over-trusted-after-own-restore", redrive_over_needs_own_epoch=False),
     replace(_BOTH, name="x-resync-with-todays-floors", resync_floors_of_restore=False),
     replace(_BOTH, name="x-old-epoch-answer-accepted", reply_echo_checked=False),
+    # calls inside a handler
+    replace(
+        _UNSAFE, name="x-answered-stays-answered", places=1, calls=1, replier_restored=True, answered_reopens=False
+    ),
+    replace(_HANDLER, name="x-handler-commit-unchecked", handler_commit_checks="nothing"),
+    replace(_HANDLER, name="x-handler-commits-another-answer", handler_commit_checks="still answered"),
+    replace(_WRONG, name="x-answered-is-acked", places=1, calls=1, replier_restored=True, answered_is_acked=True),
+    replace(
+        _UNSAFE,
+        name="x-unused-call-decided-by-caller",
+        handler_ends_early=True,
+        places=1,
+        calls=1,
+        unused_decided_by_replier=False,
+    ),
     # order per key
     replace(_UNSAFE, name="x-order-not-held", ordered=True, order_held_by_caller=False),
     replace(_UNSAFE, name="x-order-old-callers-heard", ordered=True, caller_restored=True, old_callers_ignored=False),

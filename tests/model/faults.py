@@ -29,8 +29,8 @@ def steps(config: Config, state: State) -> Iterator[Step]:
     if state.workers:
         replier = leases_ended(state.replier) if config.reclaims else state.replier
         yield Step("replier crashes", False, state._replace(replier=replier, workers=()))
-    if state.memory is not None:
-        yield Step("caller crashes", False, state._replace(memory=None))
+    if state.memory is not None or state.run is not None:
+        yield Step("caller crashes", False, state._replace(memory=None, run=None))
     if state.net:
         yield Step("all in transit is wiped", False, state._replace(net=0))
     yield from _restores(config, state)
@@ -56,7 +56,7 @@ def _restores(config: Config, state: State) -> Iterator[Step]:
             store = put_aside.caller
             store = store._replace(epoch=store.epoch + 1) if config.caller_epochs else store
             used = put_aside._replace(caller=None, caller_used=True)
-            yield Step("caller is restored", False, state._replace(caller=store, memory=None, backups=used))
+            yield Step("caller is restored", False, state._replace(caller=store, memory=None, run=None, backups=used))
     if config.replier_restored and not put_aside.replier_used:
         if put_aside.replier is None:
             # No worker lives when a backup is restored, so the backup may be kept without leases.

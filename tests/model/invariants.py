@@ -50,12 +50,14 @@ def violation(config: Config, state: State) -> str | None:
 
 def _row_violation(row: CallerRow, state: State) -> str | None:
     happened = row.payload in state.replier.effects
-    if row.state in {DONE, REDRIVING} and row.reply != row.payload:
+    if (row.state in {DONE, REDRIVING} or row.answer == DONE) and row.reply != row.payload:
         return "S3: a reply of another request was applied"
     if row.state == DONE and not happened and state.caller.peer_epoch >= state.replier.epoch:
         return "S4: done, but the effect is not there, and no restore is unheard of"
     if row.state == NOT_DONE and happened:
         return "S5: not done, but the effect happened"
+    if row.state == NOT_DONE and row.payload in state.caller.applied:
+        return "S4: a handler committed with an outcome that is not the call's"
     if row.state == UNKNOWN and not state.backups.caller_used:
         return "S6: unknown, though the caller was never restored"
     if row.state == CONFLICT and not state.backups.replier_used:
@@ -63,9 +65,9 @@ def _row_violation(row: CallerRow, state: State) -> str | None:
     return None
 
 
-def is_goal(state: State) -> bool:
+def is_goal(config: Config, state: State) -> bool:
     """Return whether all is over: every call final, every done effect there, and the replier holds no rows."""
-    if state.memory is not None or state.workers:
+    if state.memory is not None or state.workers or state.caller.handled != bool(config.places):
         return False
     effects = state.replier.effects
     for lane in state.caller.lanes:

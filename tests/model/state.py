@@ -26,6 +26,7 @@ NOT_DONE = "not done"
 UNKNOWN = "unknown"
 CONFLICT = "conflict"
 REDRIVING = "re-driving"
+ANSWERED = "answered"  # a call inside a handler: the outcome is stored, the handler has not committed
 FINAL = frozenset({VOID, DONE, NOT_DONE, UNKNOWN, CONFLICT})
 
 # --- states of a row at the replier (DONE and NOT_DONE as above)
@@ -48,6 +49,10 @@ class CallerRow(NamedTuple):
     state: str = OPEN
     reply: int = NOTHING
     """the payload that the stored reply belongs to"""
+    answer: str = ""
+    """the outcome, where it is stored and not applied"""
+    place: int = NOTHING
+    """for a call inside a handler: the how many-th call of its delivery it is"""
 
 
 class CallerStore(NamedTuple):
@@ -59,6 +64,8 @@ class CallerStore(NamedTuple):
     applied: tuple[int, ...]
     peer_epoch: int
     """the newest epoch of the replier that this store has heard of"""
+    handled: bool = False
+    """whether the one delivery has been handled, where calls are made inside a handler"""
 
 
 class ReplierRow(NamedTuple):
@@ -127,6 +134,13 @@ class Unsent(NamedTuple):
 Memory: TypeAlias = Uncommitted | Unsent | None
 
 
+class Seen(NamedTuple):
+    """What a running handler was told at one of its calls."""
+
+    outcome: str
+    peer_epoch: int
+
+
 class State(NamedTuple):
     """One instant of a world."""
 
@@ -138,6 +152,8 @@ class State(NamedTuple):
     created: int
     """calls that the application has made, ever"""
     backups: Backups
+    run: tuple[Seen, ...] | None = None
+    """what the handler that makes the calls has been told so far; None while it does not run"""
 
 
 class Step(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.model import caller, faults, replier
+from tests.model import caller, faults, handler, replier
 from tests.model.invariants import is_goal, violation
 from tests.model.pruning import prune
 from tests.model.state import (
@@ -62,6 +62,7 @@ class World:
     def _all_steps(self, state: State) -> Iterator[Step]:
         config, mail = self.config, self._mail
         yield from caller.steps(config, mail, state)
+        yield from handler.steps(config, state)
         yield from replier.steps(config, mail, state)
         for _, message in mail.inside(state.net):
             if isinstance(message, Reply | Resync):
@@ -76,7 +77,7 @@ class World:
 
     def is_goal(self, state: State) -> bool:
         """Return whether all is over in this state."""
-        return is_goal(state)
+        return is_goal(self.config, state)
 
     @property
     def messages(self) -> int:
