@@ -228,6 +228,9 @@ def _asked_again(config: Config, row: CallerRow, *, below_floor: bool) -> Caller
     """Return a row as a new epoch of the replier leaves it."""
     if row.state == DONE and not below_floor:
         return row._replace(state=REDRIVING)
-    if row.state == ANSWERED and config.answered_reopens:
-        return row._replace(state=OPEN, answer="", reply=NOTHING)
-    return row
+    return reopened(row) if config.answered_reopens else row
+
+
+def reopened(row: CallerRow) -> CallerRow:
+    """Return the row without an answer that no handler has committed."""
+    return row._replace(state=OPEN, answer="", reply=NOTHING) if row.state == ANSWERED else row

@@ -79,7 +79,9 @@ class Config:
     answered_is_acked: bool = False
     """broken: what is answered counts as final before the handler has committed"""
     unused_decided_by_replier: bool = True
-    """calls of an earlier run that the committing run did not make are canceled; the replier says what became of them"""
+    """calls that the committing run did not make are canceled; the replier says what became of them"""
+    restored_asks_again: bool = True
+    """a restored caller takes back what is answered and not committed: the lost history may have asked anew"""
     handler_ends_early: bool = False
     """a run of the handler may make fewer calls than an earlier one"""
 
@@ -108,6 +110,10 @@ class Config:
     """... and so is a received one run"""
     old_callers_ignored: bool = True
     """requests of an older epoch of the caller than the newest seen are ignored"""
+    old_callers_rows_wait: bool = True
+    """... and what was received or parked of them is not run until the caller asks again"""
+    old_callers_claims_revoked: bool = True
+    """... and what runs of them with an ordering key may not commit"""
 
     expect: tuple[Verdict, ...] = ("holds",)
     sound_pruning: bool = True

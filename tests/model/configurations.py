@@ -15,6 +15,7 @@ CORRECT: Final = (
     Config("2-lease-lapses", workers=2, lapse=True, cancel=True, refuse=True),
     Config("3-ordered-cancel", calls=3, ordered=True, cancel=True),
     Config("2-caller-restored", caller_restored=True),
+    Config("2-caller-restored-ordered", ordered=True, workers=2, caller_restored=True),
     Config("2-replier-restored", replier_restored=True),
     Config("1-both-restored-ordered", calls=1, ordered=True, caller_restored=True, replier_restored=True),
     Config(
@@ -53,7 +54,7 @@ LARGE: Final = (
     Config("2-replier-restored-parked", replier_restored=True, park=True, cancel=True),
     Config("2-replier-restored-cancel", replier_restored=True, cancel=True, refuse=True),
     Config("2-caller-restored-cancel", caller_restored=True, cancel=True, refuse=True),
-    Config("2-caller-restored-ordered", ordered=True, caller_restored=True),
+    Config("2-caller-restored-ordered-parked", ordered=True, caller_restored=True, park=True, refuse=True, cancel=True),
     Config("2-replier-restored-ordered", ordered=True, replier_restored=True, refuse=True, park=True),
     Config("2-both-restored-ordered", ordered=True, caller_restored=True, replier_restored=True),
     Config("3-two-workers-cancel", calls=3, workers=2, cancel=True),
@@ -67,6 +68,7 @@ _STUCK: Final = Config("", expect=("liveness",), sound_pruning=False)
 _WRONG: Final = Config("", expect=("safety", "liveness"), sound_pruning=False)
 _BOTH: Final = replace(_UNSAFE, calls=1, caller_restored=True, replier_restored=True, refuse=True)
 _HANDLER: Final = replace(_UNSAFE, places=1, calls=1, replier_restored=True, refuse=True)
+_FENCED: Final = replace(_UNSAFE, workers=2, ordered=True, caller_restored=True)
 
 BROKEN: Final = (
     # one transaction, and a row for what was worked for
@@ -136,6 +138,7 @@ BROKEN: Final = (
     replace(_HANDLER, name="x-handler-commit-unchecked", handler_commit_checks="nothing"),
     replace(_HANDLER, name="x-handler-commits-another-answer", handler_commit_checks="still answered"),
     replace(_WRONG, name="x-answered-is-acked", places=1, calls=1, replier_restored=True, answered_is_acked=True),
+    replace(_HANDLER, name="x-restored-caller-keeps-answers", caller_restored=True, restored_asks_again=False),
     replace(
         _UNSAFE,
         name="x-unused-call-decided-by-caller",
@@ -146,5 +149,7 @@ BROKEN: Final = (
     ),
     # order per key
     replace(_UNSAFE, name="x-order-not-held", ordered=True, order_held_by_caller=False),
-    replace(_UNSAFE, name="x-order-old-callers-heard", ordered=True, caller_restored=True, old_callers_ignored=False),
+    replace(_FENCED, name="x-order-old-callers-heard", old_callers_ignored=False, old_callers_rows_wait=False),
+    replace(_FENCED, name="x-order-old-callers-rows-run", old_callers_rows_wait=False),
+    replace(_FENCED, name="x-order-old-callers-claims-commit", old_callers_claims_revoked=False),
 )

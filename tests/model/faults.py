@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.model.caller import reopened
+from tests.model.replier import lease_ended
 from tests.model.state import (
-    NOTHING,
-    RECEIVED,
-    RUNNING,
-    ReplierRow,
     ReplierStore,
     State,
     Step,
@@ -38,12 +36,8 @@ def steps(config: Config, state: State) -> Iterator[Step]:
 
 def leases_ended(store: ReplierStore) -> ReplierStore:
     """Return the store as it is when no worker lives: nothing is running."""
-    lanes = tuple(known._replace(rows=tuple(_lease_ended(row) for row in known.rows)) for known in store.lanes)
+    lanes = tuple(known._replace(rows=tuple(lease_ended(row) for row in known.rows)) for known in store.lanes)
     return store._replace(lanes=lanes)
-
-
-def _lease_ended(row: ReplierRow) -> ReplierRow:
-    return row._replace(state=RECEIVED, attempt=NOTHING) if row.state == RUNNING else row
 
 
 def _restores(config: Config, state: State) -> Iterator[Step]:
@@ -54,7 +48,10 @@ def _restores(config: Config, state: State) -> Iterator[Step]:
             yield Step("caller is backed up", False, state._replace(backups=put_aside._replace(caller=state.caller)))
         else:
             store = put_aside.caller
-            store = store._replace(epoch=store.epoch + 1) if config.caller_epochs else store
+            if config.caller_epochs:
+                store = store._replace(epoch=store.epoch + 1)
+            if config.restored_asks_again:
+                store = store._replace(lanes=tuple(tuple(map(reopened, rows)) for rows in store.lanes))
             used = put_aside._replace(caller=None, caller_used=True)
             yield Step("caller is restored", False, state._replace(caller=store, memory=None, run=None, backups=used))
     if config.replier_restored and not put_aside.replier_used:

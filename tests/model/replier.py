@@ -99,10 +99,10 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
                     yield from _claim(config, state, lane, number)
                 case "running":
                     if config.lapse:
-                        ended = with_row(store, lane, number, row._replace(state=RECEIVED, attempt=NOTHING))
+                        ended = with_row(store, lane, number, lease_ended(row))
                         yield Step(f"replier: lease on {at} ends", False, state._replace(replier=ended))
                 case "parked":
-                    if row.confirmed == store.epoch or not config.parked_confirmed:
+                    if _is_wanted(config, store, row, confirmed=config.parked_confirmed):
                         replayed = with_row(store, lane, number, decided(row, DONE), effect=row.payload)
                         yield Step(f"operator replays {at}", True, state._replace(replier=replayed))
                     rejected = with_row(store, lane, number, decided(row, NOT_DONE))
@@ -124,14 +124,24 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
                 yield Step("replier announces its epoch", True, state._replace(net=state.net | bit))
 
 
+def _is_wanted(config: Config, store: ReplierStore, row: ReplierRow, *, confirmed: bool) -> bool:
+    """Return whether an undecided row may be run: the caller asked for it in both stores' present epochs.
+
+    A restore of ours may bring back a request that was decided since; a restore of the caller may have
+    lost it, and later calls of its key may have been made. The caller alone knows what it still wants.
+    """
+    if confirmed and row.confirmed != store.epoch:
+        return False
+    return row.asker == store.newest_caller or not config.old_callers_rows_wait
+
+
 def _claim(config: Config, state: State, lane: int, number: int) -> Iterator[Step]:
     """Yield the claim of a received row: its attempt is raised, and who raised it may commit."""
     if len(state.workers) >= config.workers:
         return
     store = state.replier
     row = store.lanes[lane].rows[number]
-    # A restore may bring back a request that was decided since; the caller alone knows whether it is still wanted.
-    if config.received_confirmed and row.confirmed != store.epoch:
+    if not _is_wanted(config, store, row, confirmed=config.received_confirmed):
         return
     held = {worker.attempt for worker in state.workers if (worker.lane, worker.number) == (lane, number)}
     attempt = next(free for free in range(config.workers + 1) if free not in held)
@@ -211,11 +221,28 @@ def take(config: Config, mail: Mail, state: State, message: Request | Cancel | A
                 return
             else:
                 changed = _receive(changed, message) if isinstance(message, Request) else _cancel(changed, message)
-                changed = changed._replace(newest_caller=max(asker, changed.newest_caller))
+                if asker > changed.newest_caller:
+                    changed = _hear_new_caller(config, changed, asker)
                 if outcome(config, changed, lane, number):
                     net |= mail.bit(_reply(config, changed, lane, number, asker))
     if changed != state.replier or net != state.net:
         yield Step(f"replier takes {message}", True, state._replace(replier=changed, net=net))
+
+
+def _hear_new_caller(config: Config, store: ReplierStore, epoch: int) -> ReplierStore:
+    """Return the store after the first message of a newer epoch of the caller: older claims with a key are over."""
+    if config.ordered and config.old_callers_claims_revoked:
+        lanes = tuple(
+            known._replace(rows=tuple(lease_ended(row) if row.asker < epoch else row for row in known.rows))
+            for known in store.lanes
+        )
+        store = store._replace(lanes=lanes)
+    return store._replace(newest_caller=epoch)
+
+
+def lease_ended(row: ReplierRow) -> ReplierRow:
+    """Return the row as it is when nobody may commit it any more."""
+    return row._replace(state=RECEIVED, attempt=NOTHING) if row.state == RUNNING else row
 
 
 def _receive(store: ReplierStore, request: Request) -> ReplierStore:
