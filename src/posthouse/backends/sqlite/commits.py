@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import apsw
 
-from posthouse.backends.sqlite.faults import ours
+from posthouse.backends.sqlite.faults import NotFlushedError, ours
 from posthouse.errors import PosthouseError, UnavailableError
 
 if TYPE_CHECKING:
@@ -296,9 +296,9 @@ class Commits:
         """Run the group in one transaction; when that fails, each alone, so that only the guilty fails."""
         try:
             return self._attempt(group, reads=reads)
-        except apsw.Error as error:
+        except Exception as error:  # of SQLite, or of a value that it does not take: told to its caller
             if len(group) == 1:
-                return [ours(error, self._path)]
+                return [ours(error, self._path) if isinstance(error, apsw.Error) else error]
         return [outcome for operation in group for outcome in self._transact([operation], reads=reads)]
 
     def _attempt(self, group: list[Operation], *, reads: bool) -> Sequence[Exception | None]:
@@ -330,7 +330,7 @@ class Commits:
         try:
             flush(self._wal)
         except OSError as error:
-            failure = UnavailableError(
+            failure = NotFlushedError(
                 f"the disk that holds {self._path} could not be flushed ({error.strerror}): what was sent may be lost"
                 " should the machine fail, and may be delivered all the same",
                 hint="Look at the disk (`dmesg`); sending again may deliver twice.",

@@ -217,8 +217,19 @@ class Inbound:
             (delivery, *split(delivery)) for hold, some in wanted.items() if len(some) < hold.open for delivery in some
         ]
         until = self._clock.now() + LEASE
+
+        def renewed(call: asyncio.Future[tuple[set[Hold], set[Tag]]]) -> None:
+            """Heed what became of the parts, also when nobody waits for it any more."""
+            if call.cancelled() or call.exception() is not None:
+                for delivery, whole, part in parts:
+                    join(delivery, whole, part)
+                return
+            for _, (whole, _), part in parts:
+                if whole in call.result()[0]:
+                    part.settled[0] = 1  # it never had a lease; the next one of this message looks the same
+
         try:
-            lost_holds, lost_tags = await self._database.call(
+            call = self._database.call(
                 lambda sql: renew(
                     sql,
                     self._peer,
@@ -232,6 +243,8 @@ class Inbound:
             for delivery, whole, part in parts:
                 join(delivery, whole, part)
             raise
+        call.add_done_callback(renewed)
+        lost_holds, lost_tags = await asyncio.shield(call)
         lost += [delivery for hold in lost_holds for delivery in wanted[hold]]
         lost += [delivery for delivery in deliveries if delivery.tag in lost_tags]
         return lost

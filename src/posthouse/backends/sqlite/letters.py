@@ -23,10 +23,16 @@ _REPLAY: Final = "INSERT INTO messages (id, frame, stored) SELECT ?, frame, ? FR
 _COUNT: Final = "UPDATE queues SET next = next + 1, messages = messages + 1, bytes = bytes + ? WHERE number = ?"
 _DROP: Final = "DELETE FROM dead WHERE id = ?"
 
+_LAST: Final = (1 << 63) - 1
+_DIGITS: Final = len(str(_LAST))
+"""A number with as many may be more than SQLite takes."""
+
 
 def listed(sql: Sql, *, queue: str, after: str, limit: int) -> list[DeadLetter]:
     """Return dead letters, oldest first; see Transport.dead."""
-    behind = int(after) if after.isdecimal() else 0
+    behind = 0
+    if after.isdecimal():
+        behind = int(after) if len(after) < _DIGITS else _LAST  # behind all that there can be
     if queue:
         rows = sql.execute(OF_QUEUE, (queue, behind, limit)).fetchall()
     else:
@@ -70,4 +76,4 @@ def drop(sql: Sql, ids: Sequence[str]) -> list[str]:
 
 
 def _numbers(ids: Sequence[str]) -> list[int]:
-    return [int(letter) for letter in ids if letter.isdecimal() and len(letter) < 19]
+    return [int(letter) for letter in ids if letter.isdecimal() and len(letter) < _DIGITS]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from posthouse.backends.sqlite.commits import Operation
+from posthouse.backends.sqlite.faults import NotFlushedError
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, wake, wake_all
 from posthouse.contracts.transport import ACCEPTED, Accepted, Rejected, Released
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from posthouse.contracts.transport import Delivery, Outcome
 
 STANDS: Final = "SELECT 1 FROM leases WHERE first = ?"
-END: Final = "DELETE FROM leases WHERE first = ?"
+END: Final = """
+DELETE FROM leases WHERE first = ? AND NOT EXISTS (
+  SELECT 1 FROM messages WHERE id BETWEEN first AND last
+  AND NOT EXISTS (SELECT 1 FROM returned WHERE message = messages.id))"""
 FORGET_RUN: Final = "DELETE FROM messages WHERE id BETWEEN ? AND ?"
 FORGET: Final = "DELETE FROM messages WHERE id = ?"
 TAKE_OUT: Final = "DELETE FROM returned WHERE message = ? AND fence = ? AND holder = ?"
@@ -51,7 +55,7 @@ class _Part:
         self.accepted: list[int] = []  # places in a range
         self.others: list[tuple[int, Delivery, Outcome]] = []
         self.size = 0  # bytes of the frames that go
-        self.closes = False  # it is the last of the hold
+        self.closes = False  # nothing of the hold is left for later calls; the table says whether it is the last
 
 
 @final
@@ -173,12 +177,7 @@ class SettleBatch(Operation):
 
     def _settle_range(self, sql: Sql, hold: Hold, part: _Part) -> tuple[int, int, int]:
         """Return how many messages are gone, their bytes, and how many came back."""
-        if part.closes:
-            sql.execute(END, (hold.first,))
-            stands = sql.connection.changes() > 0
-        else:
-            stands = bool(sql.execute(STANDS, (hold.first,)).fetchall())
-        if not stands:
+        if not sql.execute(STANDS, (hold.first,)).fetchall():
             self._lost_holds.add(hold)
             return 0, 0, 0
         gone = len(part.accepted)
@@ -193,6 +192,8 @@ class SettleBatch(Operation):
             elif isinstance(outcome, Rejected):
                 self._bury(sql, message, delivery, outcome)
                 gone += 1
+        if part.closes:  # unless the rest is on its way in a later operation, which may yet fail
+            sql.execute(END, (hold.first,))
         return gone, part.size, released
 
     def _settle_alone(self, sql: Sql, hold: Hold, part: _Part) -> tuple[int, int, int]:
@@ -227,7 +228,7 @@ class SettleBatch(Operation):
 
     def _bury(self, sql: Sql, message: int, delivery: Delivery, outcome: Rejected) -> None:
         values = (
-            delivery.queue, outcome.state, outcome.code, outcome.reason, outcome.detail,
+            delivery.queue, outcome.state, outcome.code, _text(outcome.reason), _text(outcome.detail),
             delivery.attempt, self._clock.now(), message,
         )  # fmt: skip
         sql.execute(BURY, values)
@@ -235,7 +236,7 @@ class SettleBatch(Operation):
 
     def done(self, error: Exception | None) -> None:
         """Tell those who wait."""
-        if error is not None:
+        if error is not None and not isinstance(error, NotFlushedError):
             self._take_back()
         for call in self._calls:
             if call.future.done():
@@ -259,6 +260,11 @@ class SettleBatch(Operation):
             for index in [*part.accepted, *(index for index, _, _ in part.others)]:
                 hold.settled[index] = 0
                 hold.open += 1
+
+
+def _text(text: str) -> str:
+    """Return text that can be stored: that of an error may quote a file name that is no Unicode."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _forget(sql: Sql, hold: Hold, places: list[int]) -> None:
