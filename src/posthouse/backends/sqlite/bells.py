@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 from posthouse.errors import StorageError
@@ -74,9 +75,8 @@ class Bells:
                 if self._retry is None and self._loop is not None:
                     self._retry = self._loop.call_later(_AGAIN, self._ring_again)
             except OSError as error:
-                if error.errno in _DEAD:
-                    return False
-                raise
+                # of anything else the other one hears at its slow poll; here it must stop nobody
+                return error.errno not in _DEAD
         return True
 
     def alive(self, peer: str) -> bool:
@@ -87,7 +87,12 @@ class Bells:
         """Hang our bell again if somebody has removed its file: without it we are taken for dead."""
         if self._loop is None or self.alive(self._peer):
             return
-        bell = self._hang()
+        try:
+            bell = self._hang()
+        except StorageError:  # the directory went too; should that not help, the next look tries again
+            with suppress(OSError):
+                os.mkdir(self._sockets, 0o700)
+            return
         self._loop.remove_reader(self._bell)
         self._bell.close()
         self._bell = bell
@@ -134,13 +139,13 @@ class Bells:
 
 
 def is_alive(sockets: Path, peer: str) -> bool:
-    """Return whether the process of a peer lives; it does not notice."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        probe.setblocking(False)
-        try:
+    """Return whether the process of a peer lives, or that cannot be found out; it does not notice."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
             probe.connect(f"{sockets}/{peer}.bell")
-        except OSError as error:
-            return error.errno not in _DEAD
+    except OSError as error:  # also when this process has no file descriptor left for the probe
+        return error.errno not in _DEAD
     return True
 
 
@@ -155,9 +160,13 @@ def remove_stale(sockets: Path, *, older_than: float) -> None:
     """
     for path in sockets.iterdir():
         peer, _, suffix = path.name.rpartition(".")
-        if suffix not in {"bell", "direct"} or path.lstat().st_mtime > older_than:
+        if suffix not in {"bell", "direct"}:
             continue
-        if not is_alive(sockets, peer):
+        try:
+            made = path.lstat().st_mtime
+        except FileNotFoundError:  # its process closes just now, or another one that starts was quicker
+            continue
+        if made <= older_than and not is_alive(sockets, peer):
             path.unlink(missing_ok=True)
 
 

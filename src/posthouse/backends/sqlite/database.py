@@ -12,7 +12,7 @@ import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 
 import apsw
 
@@ -342,14 +342,24 @@ class Database:
         self._polling = loop.call_later(POLL, self._poll)
         if self.bells is not None:
             self.bells.rehang()
-        self.call(lambda sql: peers.others(sql, self.peer), reads=True).add_done_callback(self._look_after)
+        self.call(peers.entered, reads=True).add_done_callback(self._look_after)
         for poll in self.polls:
             poll()
 
-    def _look_after(self, others: asyncio.Future[list[str]]) -> None:
-        if not others.cancelled() and others.exception() is None:
-            for peer in others.result():
+    def _look_after(self, entered: asyncio.Future[list[str]]) -> None:
+        if entered.cancelled() or entered.exception() is not None or self._commits is None:
+            return  # the next poll looks again
+        if self.peer not in entered.result():  # taken for dead: who is not entered is buried by nobody when it dies
+            self.call(lambda sql: peers.join(sql, self.peer, self._clock.now())).add_done_callback(heed)
+        for peer in entered.result():
+            if peer != self.peer:
                 self.bury(peer)
+
+
+def heed(done: asyncio.Future[Any]) -> None:
+    """Take note of a failure that changes nothing, as the net below catches what was not done."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _flush_names(directory: Path) -> None:

@@ -19,9 +19,9 @@ def join(sql: Sql, peer: str, now: Instant) -> None:
     sql.execute("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", (peer, os.getpid(), now))
 
 
-def others(sql: Sql, peer: str) -> list[str]:
-    """Return all other processes that were not seen to leave."""
-    return [other for (other,) in sql.execute("SELECT peer FROM peers WHERE peer <> ?", (peer,)).fetchall()]
+def entered(sql: Sql) -> list[str]:
+    """Return all processes that were not seen to leave."""
+    return [peer for (peer,) in sql.execute("SELECT peer FROM peers").fetchall()]
 
 
 def leave(sql: Sql, peer: str, now: Instant) -> list[Ring]:

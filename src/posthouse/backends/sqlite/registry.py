@@ -237,6 +237,8 @@ def _leave(sql: Sql, ids: Sequence[str]) -> list[Ring]:
     for instance in ids:
         sql.execute("DELETE FROM instances WHERE id = ?", (instance,))
         gone += sql.connection.changes()
-        for (number,) in sql.execute("SELECT number FROM queues WHERE ephemeral = ?", (instance,)).fetchall():
+        for (number,) in sql.execute(
+            "SELECT number FROM queues WHERE ephemeral = ? AND peer <> ''", (instance,)
+        ).fetchall():
             rings += queues.remove(sql, number)
     return rings + peers.changed(sql) if gone else rings

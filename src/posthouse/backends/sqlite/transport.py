@@ -93,8 +93,10 @@ class SqliteTransport:
         self._inbound = self._outbound = None
         if self._unwatch is not None:
             self._unwatch()
-        await self._direct.close()
-        await self._database.close()
+        try:
+            await self._direct.close()
+        finally:
+            await self._database.close()
 
     # --- queues and topics ---------------------------------------------------------------------------
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from posthouse.backends.sqlite.bells import Bells
+from posthouse.backends.sqlite import Database
+from posthouse.backends.sqlite.bells import Bells, remove_stale
+from posthouse.backends.sqlite.peers import entered
 from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec
+from posthouse.testing import ManualClock
 from tests.unit.backends.sqlite.children import PATIENCE
 from tests.unit.backends.sqlite.conftest import OpenTransport
 
@@ -130,3 +134,71 @@ async def test_a_sender_that_waits_for_room_is_served_by_the_slow_poll_too(
 
     async with asyncio.timeout(PATIENCE):
         await held
+
+
+def test_a_bell_is_hung_again_though_its_directory_went_too(bells: tuple[Bells, Bells], sockets: Path):
+    one, two = bells
+    loop = asyncio.new_event_loop()
+    one.listen(loop, lambda _: None)
+    two.listen(loop, lambda _: None)
+    for left in sockets.iterdir():
+        left.unlink()
+    sockets.rmdir()
+
+    two.rehang()  # makes the directory
+    two.rehang()
+    one.rehang()
+
+    assert one.ring("two", [7])
+    assert two.ring("one", [7])
+    for bell in bells:
+        bell.close()
+    loop.close()
+
+
+def test_a_process_that_cannot_probe_takes_nobody_for_dead(bells: tuple[Bells, Bells], monkeypatch: pytest.MonkeyPatch):
+    one, _ = bells
+
+    def exhausted(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as full:
+        full.setattr("posthouse.backends.sqlite.bells.socket.socket", exhausted)
+        alive = one.alive("two")
+    assert alive
+
+
+def test_sockets_that_go_while_stale_ones_are_looked_for_disturb_nobody(
+    bells: tuple[Bells, Bells], sockets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = [*sockets.iterdir(), sockets / "closed-just-now.bell"]
+
+    def listed(_: Path) -> Iterator[Path]:
+        return iter(names)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+
+    remove_stale(sockets, older_than=0.0)
+
+    assert (sockets / "one.bell").exists()
+
+
+async def test_a_process_that_was_taken_for_dead_enters_itself_again(
+    open_transport: OpenTransport, directory: Path, clock: ManualClock
+):
+    third = Database(directory, clock=clock)
+    await open_transport("one")
+    await open_transport("three", database=third)
+    two = Database(directory, clock=clock)
+    await open_transport("two", database=two)
+
+    async def known() -> list[str]:
+        return sorted(await third.call(entered, reads=True))
+
+    (directory / "run" / "one.bell").unlink()
+    two.bury("one")
+    async with asyncio.timeout(PATIENCE):
+        while await known() != ["three", "two"]:
+            await asyncio.sleep(0)
+        while await known() != ["one", "three", "two"]:  # at its next look
+            await asyncio.sleep(0)
