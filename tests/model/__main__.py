@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     worlds = [*CORRECT, *BROKEN] if chosen.quick else [*CORRECT, *LARGE, *BROKEN]
     if chosen.only:
         worlds = [config for config in (*CORRECT, *LARGE, *BROKEN) if config.name == chosen.only]
-    print(f"{'configuration':36} {'states':>9} {'steps':>10} {'depth':>5} {'s':>6}  result")
+    print(f"{'configuration':52} {'states':>9} {'steps':>10} {'depth':>5} {'s':>6}  result")
     wrong = [
         config.name
         for config in worlds
@@ -45,7 +45,7 @@ def _run(config: Config, *, limit: int, pruning: bool, trace: bool) -> bool:
     seconds = time.perf_counter() - started
     expected = result.verdict in config.expect
     print(
-        f"{config.name:36} {result.states:9} {result.steps:10} {result.depth:5} {seconds:6.1f}  "
+        f"{config.name:52} {result.states:9} {result.steps:10} {result.depth:5} {seconds:6.1f}  "
         f"{result.verdict if result.verdict == 'holds' else f'{result.verdict}: {result.finding}'}"
         f"{'' if expected else f'   <-- expected: {config.expect}'}",
         flush=True,

@@ -42,12 +42,20 @@ class Config:
     caller_restored: bool = False
     """the caller's store may be backed up once and restored once"""
     replier_restored: bool = False
+    caller_power_cut: bool = False
+    """power may fail once: the caller's store loses what was committed and not flushed"""
+    replier_power_cut: bool = False
+    opening: bool = False
+    """at first the caller knows neither the replier's store nor its epoch"""
     unsent: bool = False
     """show the instant between the caller's commit and its first sending"""
 
     # --- rules of both: one transaction, flushes
     transaction: Transaction = "one"
     """effect and row in one transaction, or in two"""
+
+    flushed_before: frozenset[str] = frozenset({"request", "cancel", "reply", "ack", "resync"})
+    """before which messages their sender flushes its store"""
 
     # --- rules of the caller
     numbering: Numbering = "at commit"
@@ -100,6 +108,8 @@ class Config:
     replier_epochs: bool = True
     """a restored replier takes a new epoch"""
     request_stamp_checked: bool = True
+    unbound_refused: bool = True
+    """a request that names no epoch of the replier is answered with RESYNC and nothing else"""
     ack_stamp_checked: bool = True
     resync_names_all_lanes: bool = True
     resync_floors_of_restore: bool = True

@@ -28,6 +28,13 @@ CORRECT: Final = (
         caller_restored=True,
         replier_restored=True,
     ),
+    Config("2-caller-loses-power", caller_power_cut=True),
+    Config("2-replier-loses-power", replier_power_cut=True, park=True),
+    Config("1-both-lose-power", calls=1, caller_power_cut=True, replier_power_cut=True, cancel=True, refuse=True),
+    Config("handler-1-call-both-lose-power", places=1, caller_power_cut=True, replier_power_cut=True),
+    Config("2-opening", opening=True, cancel=True),
+    Config("1-opening-replier-restored", calls=1, opening=True, cancel=True, refuse=True, replier_restored=True),
+    Config("1-opening-both-restored", calls=1, opening=True, replier_restored=True, caller_restored=True),
     Config("handler-1-call", places=1, calls=1, refuse=True, park=True),
     Config("handler-2-calls-ends-early", places=2, handler_ends_early=True, refuse=True),
     Config("handler-1-call-replier-restored", places=1, calls=1, replier_restored=True, refuse=True),
@@ -46,6 +53,39 @@ CORRECT: Final = (
 )
 
 LARGE: Final = (
+    Config("2-caller-restored-ordered-replier-loses-power", ordered=True, caller_restored=True, replier_power_cut=True),
+    Config("2-both-lose-power", caller_power_cut=True, replier_power_cut=True),
+    Config(
+        "1-replier-restored-both-lose-power",
+        calls=1,
+        replier_restored=True,
+        caller_power_cut=True,
+        replier_power_cut=True,
+        refuse=True,
+    ),
+    Config(
+        "1-caller-restored-both-lose-power",
+        calls=1,
+        caller_restored=True,
+        caller_power_cut=True,
+        replier_power_cut=True,
+        refuse=True,
+    ),
+    Config(
+        "handler-1-call-replier-restored-caller-loses-power",
+        places=1,
+        replier_restored=True,
+        caller_power_cut=True,
+        refuse=True,
+    ),
+    Config(
+        "1-opening-replier-restored-caller-loses-power",
+        calls=1,
+        opening=True,
+        cancel=True,
+        replier_restored=True,
+        caller_power_cut=True,
+    ),
     Config("handler-2-calls-replier-restored", places=2, replier_restored=True, refuse=True, handler_ends_early=True),
     Config("handler-2-calls-caller-restored", places=1, calls=2, caller_restored=True, handler_ends_early=True),
     Config("handler-1-call-both-restored-refuse", places=1, caller_restored=True, replier_restored=True, refuse=True),
@@ -69,6 +109,7 @@ _WRONG: Final = Config("", expect=("safety", "liveness"), sound_pruning=False)
 _BOTH: Final = replace(_UNSAFE, calls=1, caller_restored=True, replier_restored=True, refuse=True)
 _HANDLER: Final = replace(_UNSAFE, places=1, calls=1, replier_restored=True, refuse=True)
 _FENCED: Final = replace(_UNSAFE, workers=2, ordered=True, caller_restored=True)
+_ALL: Final = Config("").flushed_before
 
 BROKEN: Final = (
     # one transaction, and a row for what was worked for
@@ -146,6 +187,20 @@ BROKEN: Final = (
         places=1,
         calls=1,
         unused_decided_by_replier=False,
+    ),
+    # flushes
+    replace(_UNSAFE, name="x-request-unflushed", caller_power_cut=True, flushed_before=_ALL - {"request"}),
+    replace(_UNSAFE, name="x-reply-unflushed", replier_power_cut=True, flushed_before=_ALL - {"reply"}),
+    replace(_UNSAFE, name="x-ack-unflushed", caller_power_cut=True, flushed_before=_ALL - {"ack"}),
+    # the opening of a lane
+    replace(
+        _UNSAFE,
+        name="x-unbound-request-accepted",
+        calls=1,
+        opening=True,
+        cancel=True,
+        replier_restored=True,
+        unbound_refused=False,
     ),
     # order per key
     replace(_UNSAFE, name="x-order-not-held", ordered=True, order_held_by_caller=False),

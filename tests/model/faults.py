@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.model.caller import reopened
-from tests.model.replier import lease_ended
+from tests.model.replier import leases_ended
 from tests.model.state import (
-    ReplierStore,
     State,
     Step,
 )
@@ -32,12 +31,6 @@ def steps(config: Config, state: State) -> Iterator[Step]:
     if state.net:
         yield Step("all in transit is wiped", False, state._replace(net=0))
     yield from _restores(config, state)
-
-
-def leases_ended(store: ReplierStore) -> ReplierStore:
-    """Return the store as it is when no worker lives: nothing is running."""
-    lanes = tuple(known._replace(rows=tuple(lease_ended(row) for row in known.rows)) for known in store.lanes)
-    return store._replace(lanes=lanes)
 
 
 def _restores(config: Config, state: State) -> Iterator[Step]:

@@ -12,6 +12,7 @@ from tests.model.state import (
     ABSENT,
     DROPPED,
     FINAL,
+    NOTHING,
     UNDECIDED,
     Ack,
     Cancel,
@@ -38,14 +39,17 @@ def prune(config: Config, mail: Mail, state: State) -> State:
 
 def _is_dead(config: Config, state: State, message: Message) -> bool:
     caller, replier = state.caller, state.replier
-    caller_may_fall = config.caller_restored and not state.backups.caller_used
-    replier_may_fall = config.replier_restored and not state.backups.replier_used
+    caller_may_fall = (config.caller_restored and not state.backups.caller_used) or state.flushed.caller is not None
+    replier_may_fall = (config.replier_restored and not state.backups.replier_used) or state.flushed.replier is not None
     match message:
         case Ack():
             # Epochs of the replier never go down, and a restored replier ignores acks of older ones.
             known = replier.lanes[message.lane]
+            if message.replier_epoch == NOTHING:
+                return False
             return message.replier_epoch < replier.epoch or (
-                message.floor <= known.floor
+                state.flushed.replier is None
+                and message.floor <= known.floor
                 and all(n < known.floor or known.rows[n].state == DROPPED for n in message.final)
             )
         case Resync():
@@ -57,6 +61,8 @@ def _is_dead(config: Config, state: State, message: Message) -> bool:
                 return False
             return message.replier_epoch < caller.peer_epoch or _is_final(state, message)
         case Request() | Cancel():
+            if message.replier_epoch == NOTHING:
+                return False
             if message.replier_epoch < replier.epoch:
                 return True  # it would only make the replier announce its epoch, which it does anyway
             if message.caller_epoch < replier.newest_caller and not replier_may_fall:

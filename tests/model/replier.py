@@ -211,11 +211,19 @@ def take(config: Config, mail: Mail, state: State, message: Request | Cancel | A
     """Yield what the replier does with a message, nothing if it ignores it."""
     changed, net = state.replier, state.net
     match message:
+        case Ack() if message.replier_epoch == NOTHING:
+            # A restored caller may have nothing to send but acks, and must still learn to whom.
+            net |= mail.bit(resync(config, changed, message.lane))
         case Ack():
             changed = _forget(config, changed, message)
         case Request() | Cancel():
             lane, number, asker = message.lane, message.number, message.caller_epoch
-            if message.replier_epoch != changed.epoch and config.request_stamp_checked:
+            unbound = message.replier_epoch == NOTHING
+            if unbound:
+                net |= mail.bit(resync(config, changed, lane))
+            if unbound and config.unbound_refused:
+                pass
+            elif not unbound and message.replier_epoch != changed.epoch and config.request_stamp_checked:
                 net |= mail.bit(resync(config, changed, lane))
             elif asker < changed.newest_caller and config.old_callers_ignored:
                 return
@@ -243,6 +251,12 @@ def _hear_new_caller(config: Config, store: ReplierStore, epoch: int) -> Replier
 def lease_ended(row: ReplierRow) -> ReplierRow:
     """Return the row as it is when nobody may commit it any more."""
     return row._replace(state=RECEIVED, attempt=NOTHING) if row.state == RUNNING else row
+
+
+def leases_ended(store: ReplierStore) -> ReplierStore:
+    """Return the store as it is when no worker lives: nothing is running."""
+    lanes = tuple(known._replace(rows=tuple(lease_ended(row) for row in known.rows)) for known in store.lanes)
+    return store._replace(lanes=lanes)
 
 
 def _receive(store: ReplierStore, request: Request) -> ReplierStore:

@@ -63,7 +63,7 @@ class CallerStore(NamedTuple):
     """one lane per epoch of this store"""
     applied: tuple[int, ...]
     peer_epoch: int
-    """the newest epoch of the replier that this store has heard of"""
+    """the newest epoch of the replier that this store has heard of; NOTHING before the lane is bound"""
     handled: bool = False
     """whether the one delivery has been handled, where calls are made inside a handler"""
 
@@ -134,6 +134,13 @@ class Unsent(NamedTuple):
 Memory: TypeAlias = Uncommitted | Unsent | None
 
 
+class Flushed(NamedTuple):
+    """What a power cut leaves of each store; None where power never fails (any more)."""
+
+    caller: CallerStore | None = None
+    replier: ReplierStore | None = None
+
+
 class Seen(NamedTuple):
     """What a running handler was told at one of its calls."""
 
@@ -154,6 +161,7 @@ class State(NamedTuple):
     backups: Backups
     run: tuple[Seen, ...] | None = None
     """what the handler that makes the calls has been told so far; None while it does not run"""
+    flushed: Flushed = Flushed()
 
 
 class Step(NamedTuple):

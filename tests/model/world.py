@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.model import caller, faults, handler, replier
+from tests.model import caller, faults, handler, power, replier
 from tests.model.invariants import is_goal, violation
 from tests.model.pruning import prune
 from tests.model.state import (
+    NOTHING,
     Backups,
     CallerStore,
     Mail,
@@ -39,8 +40,8 @@ class World:
         config = self.config
         lanes = 2 if config.caller_restored else 1
         empty = ReplierLane(0, (ReplierRow(),) * config.calls)
-        return State(
-            caller=CallerStore(epoch=0, lanes=((),) * lanes, applied=(), peer_epoch=0),
+        start = State(
+            caller=CallerStore(0, ((),) * lanes, applied=(), peer_epoch=NOTHING if config.opening else 0),
             replier=ReplierStore(0, (empty,) * lanes, effects=(), restore_floors=(0,) * lanes, newest_caller=0),
             workers=(),
             net=0,
@@ -48,10 +49,12 @@ class World:
             created=0,
             backups=Backups(),
         )
+        return power.at_start(config, start)
 
     def steps(self, state: State) -> Iterator[Step]:
         """Yield every way out of a state."""
-        for step in self._all_steps(state):
+        for raw in self._all_steps(state):
+            step = raw._replace(state=power.flushed(self.config, self._mail, state, raw.state))
             if self._pruning:
                 pruned = prune(self.config, self._mail, step.state)
                 if pruned != state:
@@ -70,6 +73,7 @@ class World:
             else:
                 yield from replier.take(config, mail, state, message)
         yield from faults.steps(config, state)
+        yield from power.steps(state)
 
     def violation(self, state: State) -> str | None:
         """Return which invariant the state breaks, or None."""
