@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from tests.model import adoption
 from tests.model.checker import check
 from tests.model.configurations import BROKEN, CORRECT, LARGE
 from tests.model.world import World
@@ -25,23 +26,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=4_000_000, help="most states of one configuration")
     chosen = parser.parse_args(arguments)
 
-    worlds = [*CORRECT, *BROKEN] if chosen.quick else [*CORRECT, *LARGE, *BROKEN]
+    configs = [*CORRECT, *BROKEN, *adoption.CORRECT, *adoption.BROKEN]
+    if not chosen.quick:
+        configs += LARGE
     if chosen.only:
-        worlds = [config for config in (*CORRECT, *LARGE, *BROKEN) if config.name == chosen.only]
+        configs = [config for config in (*configs, *LARGE) if config.name == chosen.only][:1]
     print(f"{'configuration':52} {'states':>9} {'steps':>10} {'depth':>5} {'s':>6}  result")
     wrong = [
         config.name
-        for config in worlds
+        for config in configs
         if not _run(config, limit=chosen.limit, pruning=not chosen.no_pruning, trace=chosen.trace)
     ]
     print("as expected" if not wrong else f"NOT as expected: {', '.join(wrong)}")
-    return 1 if wrong or not worlds else 0
+    return 1 if wrong or not configs else 0
 
 
-def _run(config: Config, *, limit: int, pruning: bool, trace: bool) -> bool:
+def _run(config: Config | adoption.Adoption, *, limit: int, pruning: bool, trace: bool) -> bool:
     """Visit one world, print its line, and return whether the verdict is the expected one."""
     started = time.perf_counter()
-    result = check(World(config, pruning=pruning), limit=limit)
+    if isinstance(config, adoption.Adoption):
+        result = check(adoption.AdoptionWorld(config), limit=limit)
+    else:
+        result = check(World(config, pruning=pruning), limit=limit)
     seconds = time.perf_counter() - started
     expected = result.verdict in config.expect
     print(

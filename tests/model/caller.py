@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.model.checker import Step
 from tests.model.state import (
     ANSWERED,
     CANCEL_WANTED,
@@ -31,7 +32,6 @@ from tests.model.state import (
     Request,
     Resync,
     State,
-    Step,
     Uncommitted,
     Unsent,
 )
@@ -92,7 +92,7 @@ def request(store: CallerStore, lane: int, number: int) -> Request:
     return Request(lane, number, store.lanes[lane][number].payload, store.epoch, store.peer_epoch)
 
 
-def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
+def steps(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     """Yield what the caller may do by itself."""
     yield from _new_calls(config, mail, state)
     store = state.caller
@@ -128,7 +128,7 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
                 yield Step(label, True, state._replace(net=state.net | bit))
 
 
-def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step]:
+def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     """Yield the application's next call: state change and row in one transaction."""
     store = state.caller
     lane, rows = store.epoch, store.lanes[store.epoch]
@@ -159,7 +159,7 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step]:
             pass
 
 
-def take(config: Config, state: State, message: Reply | Resync) -> Iterator[Step]:
+def take(config: Config, state: State, message: Reply | Resync) -> Iterator[Step[State]]:
     """Yield what the caller does with a message, nothing if it ignores it."""
     match message:
         case Reply():

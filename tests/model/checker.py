@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
+class Step(NamedTuple, Generic[S]):
+    """A way out of a state."""
+
+    label: str
+    protocol: bool
+    """whether the protocol does it by itself; else it is a fault, or a wish of the application"""
+    state: S
+
+
 class Explorable(Protocol[S]):
     """A world: where it starts, the ways out of a state, what must hold, and what must stay within reach."""
 
     def start(self) -> S: ...
-    def steps(self, state: S) -> Iterator[Any]: ...
+    def steps(self, state: S) -> Iterator[Step[S]]: ...
     def violation(self, state: S) -> str | None: ...
     def is_goal(self, state: S) -> bool: ...
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.model.caller import reopened
+from tests.model.checker import Step
 from tests.model.replier import leases_ended
 from tests.model.state import (
     State,
-    Step,
 )
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.model.config import Config
 
 
-def steps(config: Config, state: State) -> Iterator[Step]:
+def steps(config: Config, state: State) -> Iterator[Step[State]]:
     """Yield the faults that may happen now."""
     if state.workers:
         replier = leases_ended(state.replier) if config.reclaims else state.replier
@@ -33,7 +33,7 @@ def steps(config: Config, state: State) -> Iterator[Step]:
     yield from _restores(config, state)
 
 
-def _restores(config: Config, state: State) -> Iterator[Step]:
+def _restores(config: Config, state: State) -> Iterator[Step[State]]:
     """Yield the one backup and the one restore of each side."""
     put_aside = state.backups
     if config.caller_restored and not put_aside.caller_used:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.model.caller import with_lane, with_row
+from tests.model.checker import Step
 from tests.model.state import (
     ANSWERED,
     CANCEL_WANTED,
@@ -21,7 +22,6 @@ from tests.model.state import (
     CallerStore,
     Seen,
     State,
-    Step,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.model.config import Config
 
 
-def steps(config: Config, state: State) -> Iterator[Step]:
+def steps(config: Config, state: State) -> Iterator[Step[State]]:
     """Yield what the handler, or whoever runs it, may do."""
     store, run = state.caller, state.run
     if not config.places or store.handled:
@@ -67,7 +67,7 @@ def _find(store: CallerStore, place: int) -> tuple[int, int, CallerRow] | None:
     return None
 
 
-def _commit(config: Config, state: State, run: tuple[Seen, ...]) -> Step:
+def _commit(config: Config, state: State, run: tuple[Seen, ...]) -> Step[State]:
     """Return the commit, or the end of a run that may not commit: it is run again."""
     store = state.caller
     calls = [(place, found) for place in range(config.places) if (found := _find(store, place))]

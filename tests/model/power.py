@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tests.model.checker import Step
 from tests.model.replier import leases_ended
-from tests.model.state import Cancel, Flushed, Mail, Reply, Request, Resync, State, Step
+from tests.model.state import Cancel, Flushed, Mail, Reply, Request, Resync, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def _name(message: Message) -> str:
             return "ack"
 
 
-def steps(state: State) -> Iterator[Step]:
+def steps(state: State) -> Iterator[Step[State]]:
     """Yield flushes that happen by themselves, and the power cuts."""
     caller, replier = state.flushed
     if caller:

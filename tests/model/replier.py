@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.model.checker import Step
 from tests.model.state import (
     ABSENT,
     DONE,
@@ -32,7 +33,6 @@ from tests.model.state import (
     Request,
     Resync,
     State,
-    Step,
     Worker,
 )
 
@@ -86,7 +86,7 @@ def resync(config: Config, store: ReplierStore, lane: int) -> Resync:
     return Resync(store.restore_floors if config.resync_floors_of_restore else today, store.epoch)
 
 
-def steps(config: Config, mail: Mail, state: State) -> Iterator[Step]:
+def steps(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     """Yield what the replier may do by itself."""
     for worker in dict.fromkeys(state.workers):
         yield from _finish(config, mail, state, worker)
@@ -135,7 +135,7 @@ def _is_wanted(config: Config, store: ReplierStore, row: ReplierRow, *, confirme
     return row.asker == store.newest_caller or not config.old_callers_rows_wait
 
 
-def _claim(config: Config, state: State, lane: int, number: int) -> Iterator[Step]:
+def _claim(config: Config, state: State, lane: int, number: int) -> Iterator[Step[State]]:
     """Yield the claim of a received row: its attempt is raised, and who raised it may commit."""
     if len(state.workers) >= config.workers:
         return
@@ -150,7 +150,7 @@ def _claim(config: Config, state: State, lane: int, number: int) -> Iterator[Ste
     yield Step(f"replier claims {lane}/{number}", True, state._replace(replier=claimed, workers=workers))
 
 
-def _finish(config: Config, mail: Mail, state: State, worker: Worker) -> Iterator[Step]:
+def _finish(config: Config, mail: Mail, state: State, worker: Worker) -> Iterator[Step[State]]:
     """Yield the ways in which a running handler may end.
 
     The reply is put on the wire together with the commit. It may be lost there, so a crash between
@@ -207,7 +207,7 @@ def _reply(config: Config, store: ReplierStore, lane: int, number: int, asker: i
     return Reply(lane, number, said, payload, asker, store.epoch)
 
 
-def take(config: Config, mail: Mail, state: State, message: Request | Cancel | Ack) -> Iterator[Step]:
+def take(config: Config, mail: Mail, state: State, message: Request | Cancel | Ack) -> Iterator[Step[State]]:
     """Yield what the replier does with a message, nothing if it ignores it."""
     changed, net = state.replier, state.net
     match message:

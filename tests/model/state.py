@@ -164,15 +164,6 @@ class State(NamedTuple):
     flushed: Flushed = Flushed()
 
 
-class Step(NamedTuple):
-    """A way out of a state."""
-
-    label: str
-    protocol: bool
-    """whether the protocol does it by itself; else it is a fault, or a wish of the application"""
-    state: State
-
-
 # --- messages
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.model import adoption
 from tests.model.checker import check
 from tests.model.config import Config
 from tests.model.configurations import BROKEN, CORRECT, LARGE
@@ -27,6 +28,13 @@ def test_a_broken_rule_is_caught(config: Config) -> None:
 
     assert result.verdict in config.expect
     assert result.trace
+
+
+@pytest.mark.parametrize("config", (*adoption.CORRECT, *adoption.BROKEN), ids=lambda config: config.name)
+def test_a_confirmed_deposit_is_adopted_once_and_every_broken_rule_is_caught(config: adoption.Adoption) -> None:
+    result = check(adoption.AdoptionWorld(config))
+
+    assert result.verdict in config.expect
 
 
 @pytest.mark.slow

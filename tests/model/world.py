@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.model import caller, faults, handler, power, replier
+from tests.model.checker import Step
 from tests.model.invariants import is_goal, violation
 from tests.model.pruning import prune
 from tests.model.state import (
@@ -18,7 +19,6 @@ from tests.model.state import (
     Reply,
     Resync,
     State,
-    Step,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class World:
         )
         return power.at_start(config, start)
 
-    def steps(self, state: State) -> Iterator[Step]:
+    def steps(self, state: State) -> Iterator[Step[State]]:
         """Yield every way out of a state."""
         for raw in self._all_steps(state):
             step = raw._replace(state=power.flushed(self.config, self._mail, state, raw.state))
@@ -62,7 +62,7 @@ class World:
             else:
                 yield step
 
-    def _all_steps(self, state: State) -> Iterator[Step]:
+    def _all_steps(self, state: State) -> Iterator[Step[State]]:
         config, mail = self.config, self._mail
         yield from caller.steps(config, mail, state)
         yield from handler.steps(config, state)
