@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.model import adoption
 from tests.model.checker import check
 from tests.model.configurations import BROKEN, CORRECT, LARGE
+from tests.model.walk import WALKS, walk
 from tests.model.world import World
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME", help="this configuration alone")
     parser.add_argument("--trace", action="store_true", help="print the shortest counterexamples")
     parser.add_argument("--no-pruning", action="store_true", help="keep all messages (same verdicts, far slower)")
+    parser.add_argument("--walk", type=int, default=0, metavar="RUNS", help="random runs with larger bounds as well")
+    parser.add_argument("--seed", type=int, default=1, help="of the random runs")
     parser.add_argument("--limit", type=int, default=4_000_000, help="most states of one configuration")
     chosen = parser.parse_args(arguments)
 
@@ -37,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         for config in configs
         if not _run(config, limit=chosen.limit, pruning=not chosen.no_pruning, trace=chosen.trace)
     ]
+    for config in WALKS if chosen.walk else ():
+        finding, taken = walk(config, runs=chosen.walk, seed=chosen.seed)
+        print(f"{config.name:52} {chosen.walk:9} runs {taken} steps  {finding}", flush=True)
+        if (finding == "holds") != ("holds" in config.expect):
+            wrong.append(config.name)
     print("as expected" if not wrong else f"NOT as expected: {', '.join(wrong)}")
     return 1 if wrong or not configs else 0
 

@@ -101,9 +101,8 @@ class AdoptionWorld:
                 # The engine keeps a copy that was taken until it is settled: `taken` is that copy.
                 yield Step("replier takes a copy", True, state._replace(queued=tuple(rest), taken=key, adopted=False))
         elif not config.settled_after_adoption:
-            if state.taken is not None:
-                yield Step("replier settles, then adopts", True, self._adopted(state)._replace(taken=None))
-                yield Step("replier settles, then crashes", False, state._replace(taken=None))
+            yield Step("replier settles, then adopts", True, self._adopted(state)._replace(taken=None))
+            yield Step("replier settles, then crashes", False, state._replace(taken=None))
         elif not state.adopted:
             yield Step("replier adopts", True, self._adopted(state))
         else:
@@ -135,11 +134,10 @@ class AdoptionWorld:
 
     def violation(self, state: Deposit) -> str | None:
         """Return what is broken, or None."""
-        if state.store.effects + state.store.waiting > 1:
+        adopted = state.store.effects + state.store.waiting
+        if adopted > 1:
             return "S1: a deposit was adopted twice"
-        if state.confirmed and not (
-            state.queued or state.taken is not None or state.store.effects or state.store.waiting
-        ):
+        if state.confirmed and not (state.queued or state.taken is not None or adopted):
             return "a confirmed deposit is lost"
         return None
 

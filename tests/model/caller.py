@@ -28,12 +28,15 @@ from tests.model.state import (
     CallerStore,
     Cancel,
     Mail,
+    Probe,
     Reply,
     Request,
     Resync,
     State,
+    Tops,
     Uncommitted,
     Unsent,
+    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +73,9 @@ def floor(config: Config, store: CallerStore, lane: int) -> int:
             lowest += 1
     else:
         lowest = max((number + 1 for number, row in enumerate(rows) if is_final(config, row)), default=0)
-    return CLOSED if lane < store.epoch and lowest == len(rows) else lowest
+    # An old lane is closed when nothing of it is open, and nobody has to be asked any more what its top is.
+    asks = config.restored_probes and _unsure(store)
+    return CLOSED if lane < store.epoch and lowest == len(rows) and not asks else lowest
 
 
 def final_numbers(config: Config, store: CallerStore, lane: int) -> tuple[int, ...]:
@@ -87,6 +92,11 @@ def may_send(config: Config, store: CallerStore, lane: int, number: int) -> bool
     return all(row.state in FINAL for row in earlier)
 
 
+def _unsure(store: CallerStore) -> bool:
+    """Return whether a call waits that may have had a number in a history that a restore has lost."""
+    return any(call.born < store.epoch for call in store.waiting)
+
+
 def request(store: CallerStore, lane: int, number: int) -> Request:
     """Return the REQUEST of a row, as this store would send it now."""
     return Request(lane, number, store.lanes[lane][number].payload, store.epoch, store.peer_epoch)
@@ -96,6 +106,8 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     """Yield what the caller may do by itself."""
     yield from _new_calls(config, mail, state)
     store = state.caller
+    if store.waiting:
+        yield from _number(config, mail, state)
     for lane, rows in enumerate(store.lanes):
         for number, row in enumerate(rows):
             at = f"{lane}/{number}"
@@ -137,7 +149,10 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step[State]
             payload = state.created
             label = f"application calls {payload}"
             made = state._replace(created=payload + 1)
-            if config.numbering != "at commit":
+            if config.numbering == "later":
+                changed = store._replace(waiting=(*store.waiting, Waiting(payload, store.epoch)))
+                yield Step(label, False, made._replace(caller=changed))
+            elif config.numbering != "at commit":
                 changed = with_lane(store, lane, (*rows, CallerRow(payload, HELD)))
                 yield Step(label, False, made._replace(caller=changed))
             elif config.commits_first:
@@ -159,13 +174,31 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step[State]
             pass
 
 
-def take(config: Config, state: State, message: Reply | Resync) -> Iterator[Step[State]]:
+def _number(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
+    """Yield the numbering of the first call that waits, or the question whether it ever had a number."""
+    store = state.caller
+    first, *rest = store.waiting
+    if config.restored_probes and first.born < store.epoch:
+        bit = mail.bit(Probe(store.epoch))
+        if not state.net & bit:
+            yield Step("caller probes", True, state._replace(net=state.net | bit))
+        return
+    if config.ordered and any(row.state not in FINAL for rows in store.lanes for row in rows):
+        return
+    rows = (*store.lanes[store.epoch], CallerRow(first.payload))
+    numbered = with_lane(store, store.epoch, rows)._replace(waiting=tuple(rest))
+    yield Step(f"caller numbers {first.payload}", True, state._replace(caller=numbered))
+
+
+def take(config: Config, state: State, message: Reply | Resync | Tops) -> Iterator[Step[State]]:
     """Yield what the caller does with a message, nothing if it ignores it."""
     match message:
         case Reply():
             changed = _apply(config, state.caller, message)
         case Resync():
             changed = _resync(config, state.caller, message)
+        case Tops():
+            changed = _settle_waiting(state.caller, message)
     if changed is not None:
         yield Step(f"caller takes {message}", True, state._replace(caller=changed))
 
@@ -211,6 +244,21 @@ def _redriven(config: Config, outcome: str, *, own_epoch: bool) -> str | None:
     # OVER: the restored store holds the effect, unless this store was rolled back as well:
     # then the number may be over for a reason that was forgotten.
     return DONE if own_epoch or not config.redrive_over_needs_own_epoch else UNKNOWN
+
+
+def _settle_waiting(store: CallerStore, tops: Tops) -> CallerStore | None:
+    """Return the store after the answer to a probe: what waits was never numbered, or nobody knows.
+
+    A number that the replier received and this store does not know may have been that of any call that waits.
+    """
+    if tops.caller_epoch != store.epoch or tops.replier_epoch != store.peer_epoch or not _unsure(store):
+        return None
+    lost = any(top > len(rows) for top, rows in zip(tops.tops, store.lanes[: store.epoch], strict=False))
+    if lost:
+        unsure = tuple(call.payload for call in store.waiting if call.born < store.epoch)
+        sure = tuple(call for call in store.waiting if call.born == store.epoch)
+        return store._replace(waiting=sure, unknown=store.unknown + unsure)
+    return store._replace(waiting=tuple(call._replace(born=store.epoch) for call in store.waiting))
 
 
 def _resync(config: Config, store: CallerStore, resync: Resync) -> CallerStore | None:

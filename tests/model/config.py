@@ -11,7 +11,7 @@ from typing import Literal
 
 Verdict = Literal["holds", "safety", "liveness", "open"]
 Transaction = Literal["one", "effect first", "row first"]
-Numbering = Literal["at commit", "early", "early, floor waits"]
+Numbering = Literal["at commit", "early", "early, floor waits", "later"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,13 @@ class Config:
     transaction: Transaction = "one"
     """effect and row in one transaction, or in two"""
 
-    flushed_before: frozenset[str] = frozenset({"request", "cancel", "reply", "ack", "resync"})
+    flushed_before: frozenset[str] = frozenset({"request", "cancel", "reply", "ack", "resync", "tops"})
     """before which messages their sender flushes its store"""
 
     # --- rules of the caller
     numbering: Numbering = "at commit"
+    restored_probes: bool = True
+    """a restored caller numbers what waits in its store only when the replier has shown that it had no number before"""
     resends: bool = True
     """open calls are sent again from the store"""
     commits_first: bool = True
@@ -120,6 +122,8 @@ class Config:
     """... and so is a received one run"""
     old_callers_ignored: bool = True
     """requests of an older epoch of the caller than the newest seen are ignored"""
+    probe_fences: bool = True
+    """a probe makes its epoch the newest that was seen, before it is answered"""
     old_callers_rows_wait: bool = True
     """... and what was received or parked of them is not run until the caller asks again"""
     old_callers_claims_revoked: bool = True

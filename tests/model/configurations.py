@@ -28,6 +28,18 @@ CORRECT: Final = (
         caller_restored=True,
         replier_restored=True,
     ),
+    Config("2-number-later", numbering="later", workers=2),
+    Config("2-number-later-caller-restored", numbering="later", caller_restored=True),
+    Config("2-number-later-ordered-caller-restored", numbering="later", ordered=True, caller_restored=True),
+    Config("1-number-later-both-restored", calls=1, numbering="later", caller_restored=True, replier_restored=True),
+    Config(
+        "1-number-later-caller-restored-power",
+        calls=1,
+        numbering="later",
+        caller_restored=True,
+        caller_power_cut=True,
+        replier_power_cut=True,
+    ),
     Config("2-caller-loses-power", caller_power_cut=True),
     Config("2-replier-loses-power", replier_power_cut=True, park=True),
     Config("1-both-lose-power", calls=1, caller_power_cut=True, replier_power_cut=True, cancel=True, refuse=True),
@@ -53,6 +65,14 @@ CORRECT: Final = (
 )
 
 LARGE: Final = (
+    Config(
+        "2-number-later-ordered-both-restored",
+        numbering="later",
+        ordered=True,
+        caller_restored=True,
+        replier_restored=True,
+    ),
+    Config("3-number-later-ordered", calls=3, numbering="later", ordered=True, park=True, refuse=True),
     Config("2-caller-restored-ordered-replier-loses-power", ordered=True, caller_restored=True, replier_power_cut=True),
     Config("2-both-lose-power", caller_power_cut=True, replier_power_cut=True),
     Config(
@@ -110,6 +130,7 @@ _BOTH: Final = replace(_UNSAFE, calls=1, caller_restored=True, replier_restored=
 _HANDLER: Final = replace(_UNSAFE, places=1, calls=1, replier_restored=True, refuse=True)
 _FENCED: Final = replace(_UNSAFE, workers=2, ordered=True, caller_restored=True)
 _ALL: Final = Config("").flushed_before
+_LATER: Final = replace(_UNSAFE, numbering="later", caller_restored=True)
 
 BROKEN: Final = (
     # one transaction, and a row for what was worked for
@@ -187,6 +208,17 @@ BROKEN: Final = (
         places=1,
         calls=1,
         unused_decided_by_replier=False,
+    ),
+    # numbers given after the commit
+    replace(_LATER, name="x-restored-caller-numbers-unasked", restored_probes=False),
+    replace(_LATER, name="x-probe-does-not-fence", probe_fences=False),
+    replace(
+        _LATER,
+        name="x-order-by-number-only",
+        caller_restored=False,
+        replier_restored=True,
+        ordered=True,
+        order_held_by_caller=False,
     ),
     # flushes
     replace(_UNSAFE, name="x-request-unflushed", caller_power_cut=True, flushed_before=_ALL - {"request"}),

@@ -38,7 +38,10 @@ def violation(config: Config, state: State) -> str | None:
         if broken:
             return broken
     if not state.backups.caller_used:
+        if caller.unknown:
+            return "S6: unknown, though the caller was never restored"
         known = {row.payload for row in rows}
+        known.update(call.payload for call in caller.waiting)
         if isinstance(state.memory, Uncommitted):
             known.add(state.memory.payload)  # the row may be about to commit
         if not known.issuperset(effects):
@@ -67,7 +70,9 @@ def _row_violation(row: CallerRow, state: State) -> str | None:
 
 def is_goal(config: Config, state: State) -> bool:
     """Return whether all is over: every call final, every done effect there, and the replier holds no rows."""
-    if state.memory is not None or state.workers or state.caller.handled != bool(config.places):
+    if state.memory is not None or state.workers or state.caller.waiting:
+        return False
+    if state.caller.handled != bool(config.places):
         return False
     effects = state.replier.effects
     for lane in state.caller.lanes:

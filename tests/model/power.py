@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.model.checker import Step
 from tests.model.replier import leases_ended
-from tests.model.state import Cancel, Flushed, Mail, Reply, Request, Resync, State
+from tests.model.state import Cancel, Flushed, Mail, Probe, Reply, Request, Resync, State, Tops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def flushed(config: Config, mail: Mail, before: State, after: State) -> State:
     names = {_name(message) for _, message in mail.inside(after.net & ~before.net)} & config.flushed_before
     if caller and (names & {"request", "cancel", "ack"} or after.caller.epoch != before.caller.epoch):
         caller = after.caller
-    if replier and (names & {"reply", "resync"} or after.replier.epoch != before.replier.epoch):
+    if replier and (names & {"reply", "resync", "tops"} or after.replier.epoch != before.replier.epoch):
         replier = after.replier
     return after._replace(flushed=Flushed(caller, replier))
 
@@ -54,6 +54,10 @@ def _name(message: Message) -> str:
             return "reply"
         case Resync():
             return "resync"
+        case Probe():
+            return "probe"
+        case Tops():
+            return "tops"
         case _:
             return "ack"
 

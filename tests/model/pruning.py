@@ -18,10 +18,12 @@ from tests.model.state import (
     Cancel,
     Mail,
     Message,
+    Probe,
     Reply,
     Request,
     Resync,
     State,
+    Tops,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def _is_dead(config: Config, state: State, message: Message) -> bool:
                 and message.floor <= known.floor
                 and all(n < known.floor or known.rows[n].state == DROPPED for n in message.final)
             )
+        case Probe() | Tops():
+            return message.caller_epoch < caller.epoch or (not caller.waiting and not caller_may_fall)
         case Resync():
             return message.replier_epoch <= caller.peer_epoch and not caller_may_fall
         case Reply():

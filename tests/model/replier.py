@@ -26,6 +26,7 @@ from tests.model.state import (
     Ack,
     Cancel,
     Mail,
+    Probe,
     ReplierLane,
     ReplierRow,
     ReplierStore,
@@ -33,6 +34,7 @@ from tests.model.state import (
     Request,
     Resync,
     State,
+    Tops,
     Worker,
 )
 
@@ -207,10 +209,15 @@ def _reply(config: Config, store: ReplierStore, lane: int, number: int, asker: i
     return Reply(lane, number, said, payload, asker, store.epoch)
 
 
-def take(config: Config, mail: Mail, state: State, message: Request | Cancel | Ack) -> Iterator[Step[State]]:
+def take(config: Config, mail: Mail, state: State, message: Request | Cancel | Ack | Probe) -> Iterator[Step[State]]:
     """Yield what the replier does with a message, nothing if it ignores it."""
     changed, net = state.replier, state.net
     match message:
+        case Probe():
+            if config.probe_fences and message.caller_epoch > changed.newest_caller:
+                changed = _hear_new_caller(config, changed, message.caller_epoch)
+            tops = tuple(_top(known) for known in changed.lanes)
+            net |= mail.bit(Tops(tops, message.caller_epoch, changed.epoch))
         case Ack() if message.replier_epoch == NOTHING:
             # A restored caller may have nothing to send but acks, and must still learn to whom.
             net |= mail.bit(resync(config, changed, message.lane))
@@ -235,6 +242,11 @@ def take(config: Config, mail: Mail, state: State, message: Request | Cancel | A
                     net |= mail.bit(_reply(config, changed, lane, number, asker))
     if changed != state.replier or net != state.net:
         yield Step(f"replier takes {message}", True, state._replace(replier=changed, net=net))
+
+
+def _top(known: ReplierLane) -> int:
+    """Return the number above all that was ever received in a lane."""
+    return max([known.floor, *(number + 1 for number, row in enumerate(known.rows) if row.state != ABSENT)])
 
 
 def _hear_new_caller(config: Config, store: ReplierStore, epoch: int) -> ReplierStore:

@@ -55,6 +55,14 @@ class CallerRow(NamedTuple):
     """for a call inside a handler: the how many-th call of its delivery it is"""
 
 
+class Waiting(NamedTuple):
+    """One call in the caller's store that has no number yet."""
+
+    payload: int
+    born: int
+    """the epoch of the caller in which it was made, or in which it was found that it never had a number"""
+
+
 class CallerStore(NamedTuple):
     """All that survives a crash of the caller."""
 
@@ -64,6 +72,9 @@ class CallerStore(NamedTuple):
     applied: tuple[int, ...]
     peer_epoch: int
     """the newest epoch of the replier that this store has heard of; NOTHING before the lane is bound"""
+    waiting: tuple[Waiting, ...] = ()
+    unknown: tuple[int, ...] = ()
+    """calls without a number of which nobody knows any more whether they were sent"""
     handled: bool = False
     """whether the one delivery has been handled, where calls are made inside a handler"""
 
@@ -213,7 +224,21 @@ class Resync(NamedTuple):
     replier_epoch: int
 
 
-Message: TypeAlias = Request | Cancel | Reply | Ack | Resync
+class Probe(NamedTuple):
+    """PROBE: a restored caller asks what it may have numbered in its lost history, and fences that history off."""
+
+    caller_epoch: int
+
+
+class Tops(NamedTuple):
+    """TOPS: for each lane the number above all that the replier ever received in it."""
+
+    tops: tuple[int, ...]
+    caller_epoch: int
+    replier_epoch: int
+
+
+Message: TypeAlias = Request | Cancel | Reply | Ack | Resync | Probe | Tops
 
 
 class Mail:

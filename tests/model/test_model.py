@@ -30,7 +30,7 @@ def test_a_broken_rule_is_caught(config: Config) -> None:
     assert result.trace
 
 
-@pytest.mark.parametrize("config", (*adoption.CORRECT, *adoption.BROKEN), ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [*adoption.CORRECT, *adoption.BROKEN], ids=lambda config: config.name)
 def test_a_confirmed_deposit_is_adopted_once_and_every_broken_rule_is_caught(config: adoption.Adoption) -> None:
     result = check(adoption.AdoptionWorld(config))
 

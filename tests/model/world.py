@@ -19,6 +19,7 @@ from tests.model.state import (
     Reply,
     Resync,
     State,
+    Tops,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class World:
         yield from handler.steps(config, state)
         yield from replier.steps(config, mail, state)
         for _, message in mail.inside(state.net):
-            if isinstance(message, Reply | Resync):
+            if isinstance(message, Reply | Resync | Tops):
                 yield from caller.take(config, state, message)
             else:
                 yield from replier.take(config, mail, state, message)
