@@ -54,14 +54,14 @@ class World:
 
     def steps(self, state: State) -> Iterator[Step[State]]:
         """Yield every way out of a state."""
-        for raw in self._all_steps(state):
-            step = raw._replace(state=power.flushed(self.config, self._mail, state, raw.state))
-            if self._pruning:
-                pruned = prune(self.config, self._mail, step.state)
-                if pruned != state:
-                    yield step._replace(state=pruned)
-            else:
-                yield step
+        config, mail = self.config, self._mail
+        may_lose_power = state.flushed != power.NEVER
+        for label, protocol, following in self._all_steps(state):
+            after = power.flushed(config, mail, state, following) if may_lose_power else following
+            if self._pruning and after.net:
+                after = prune(config, mail, after)
+            if after != state:
+                yield Step(label, protocol, after)
 
     def _all_steps(self, state: State) -> Iterator[Step[State]]:
         config, mail = self.config, self._mail
