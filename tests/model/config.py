@@ -112,6 +112,8 @@ class Config:
     request_stamp_checked: bool = True
     unbound_refused: bool = True
     """a request that names no epoch of the replier is answered with RESYNC and nothing else"""
+    unbound_ack_answered: bool = True
+    """... and so is an ack"""
     ack_stamp_checked: bool = True
     resync_names_all_lanes: bool = True
     resync_floors_of_restore: bool = True

@@ -250,6 +250,9 @@ BROKEN: Final = (
         replier_restored=True,
         unbound_refused=False,
     ),
+    replace(
+        _STUCK, name="x-unbound-ack-ignored", calls=1, opening=True, caller_restored=True, unbound_ack_answered=False
+    ),
     # order per key
     replace(_UNSAFE, name="x-order-not-held", ordered=True, order_held_by_caller=False),
     replace(_FENCED, name="x-order-old-callers-heard", old_callers_ignored=False, old_callers_rows_wait=False),

@@ -220,7 +220,8 @@ def take(config: Config, mail: Mail, state: State, message: Request | Cancel | A
             net |= mail.bit(Tops(tops, message.caller_epoch, changed.epoch))
         case Ack() if message.replier_epoch == NOTHING:
             # A restored caller may have nothing to send but acks, and must still learn to whom.
-            net |= mail.bit(resync(config, changed, message.lane))
+            if config.unbound_ack_answered:
+                net |= mail.bit(resync(config, changed, message.lane))
         case Ack():
             changed = _forget(config, changed, message)
         case Request() | Cancel():
