@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Iterator
+from importlib.util import cache_from_source
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from posthouse.runtime.settings import FILE_NAME
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from posthouse.clock import Seconds
 
 INTERVAL: Final[Seconds] = 0.5
@@ -34,9 +34,16 @@ class Watch:
         self._seen = self._snapshot()
 
     def look(self) -> list[str]:
-        """Return the files that were changed, made or removed since the last look."""
+        """Return the files that were changed, made or removed since the last look; drop what was compiled of them.
+
+        Python takes what it has compiled for good while time (in whole seconds) and size of the source
+        are the same, which a quick change of a word by another leaves as they are.
+        """
         before, self._seen = self._seen, self._snapshot()
         changed = {path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path)}
+        for path in changed:
+            if path.endswith(".py"):
+                Path(cache_from_source(path)).unlink(missing_ok=True)
         return sorted(os.path.relpath(path, self._folder) for path in changed)
 
     async def changed(self) -> list[str]:

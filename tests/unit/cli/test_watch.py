@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,16 @@ def test_a_huge_folder_is_not_read_to_its_end(folder: Path, monkeypatch: pytest.
         (folder / f"{number}.py").touch()
 
     assert len(Watch(folder)._snapshot()) == 3
+
+
+def test_what_was_compiled_of_a_changed_file_is_not_taken_for_it(folder: Path):
+    file = folder / "app.py"
+    compiled = Path(py_compile.compile(str(file), doraise=True) or "")
+    watched = Watch(folder)
+    assert compiled.is_file()
+
+    file.write_text("x = 2")  # as long, and within the same second, as far as Python looks
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+    assert watched.look() == ["app.py"]
+    assert not compiled.exists()
