@@ -12,7 +12,7 @@ CORRECT: Final = (
     Config("3", calls=3),
     Config("2-cancel-expiry", workers=2, cancel=True, refuse=True),
     Config("2-parked", workers=2, park=True, cancel=True),
-    Config("2-lease-lapses", workers=2, lapse=True, cancel=True, refuse=True),
+    Config("2-lease-lapses", workers=2, lapse=True, cancel=True),
     Config("3-ordered-cancel", calls=3, ordered=True, cancel=True),
     Config("2-caller-restored", caller_restored=True),
     Config("2-caller-restored-ordered", ordered=True, workers=2, caller_restored=True),
@@ -29,7 +29,6 @@ CORRECT: Final = (
         replier_restored=True,
     ),
     Config("2-number-later", numbering="later", workers=2),
-    Config("2-number-later-caller-restored", numbering="later", caller_restored=True),
     Config("2-number-later-ordered-caller-restored", numbering="later", ordered=True, caller_restored=True),
     Config("1-number-later-both-restored", calls=1, numbering="later", caller_restored=True, replier_restored=True),
     Config(
@@ -51,6 +50,14 @@ CORRECT: Final = (
     Config("handler-2-calls-ends-early", places=2, handler_ends_early=True, refuse=True),
     Config("handler-1-call-replier-restored", places=1, calls=1, replier_restored=True, refuse=True),
     Config("handler-1-call-caller-restored", places=1, caller_restored=True, refuse=True),
+    Config("2-all-but-restore", workers=2, cancel=True, refuse=True, park=True, ordered=True, lapse=True),
+    Config("3-two-workers-ordered", calls=3, workers=2, ordered=True),
+)
+
+LARGE: Final = (
+    Config("3-number-early-floor-waits", calls=3, numbering="early, floor waits"),
+    Config("2-number-later-caller-restored", numbering="later", caller_restored=True),
+    Config("2-lease-lapses-refuse", workers=2, lapse=True, cancel=True, refuse=True),
     Config(
         "handler-1-call-both-restored",
         places=1,
@@ -59,12 +66,6 @@ CORRECT: Final = (
         replier_restored=True,
         caller_restored=True,
     ),
-    Config("3-number-early-floor-waits", calls=3, numbering="early, floor waits"),
-    Config("2-all-but-restore", workers=2, cancel=True, refuse=True, park=True, ordered=True, lapse=True),
-    Config("3-two-workers-ordered", calls=3, workers=2, ordered=True),
-)
-
-LARGE: Final = (
     Config(
         "2-number-later-ordered-both-restored",
         numbering="later",
