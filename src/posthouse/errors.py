@@ -268,6 +268,63 @@ class FrameVersionError(FrameError):
     hint = "A newer posthouse sent this message: upgrade the receiver."
 
 
+# --- the store's own ---------------------------------------------------------------------------------
+
+
+class SqlError(PosthouseError):
+    """A statement of the handler's own was refused by the store; it changed nothing.
+
+    Attributes:
+        constraint: it would have broken a constraint (UNIQUE, NOT NULL, CHECK, FOREIGN KEY) of the user's table.
+    """
+
+    code = "store.sql"
+    constraint: bool = False
+
+    def __init__(self, message: str = "", *, constraint: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.constraint = constraint
+
+
+class StoreHeldError(PosthouseError):
+    """A handler held the store's write slot for too long: what it wrote was rolled back, and it is run again."""
+
+    code = "store.held"
+    hint = "Open ctx.transaction() last, after calls and other slow work; what waits for the slot waits for you."
+
+
+class GroupLostError(PosthouseError):
+    """The commit that this handler shared with others failed: nothing of it was kept, and it is run again."""
+
+    code = "store.group_lost"
+    transient = True
+
+
+class CallDivergedError(PosthouseError):
+    """A handler that was run again asked otherwise than before, where an earlier call of it stands; it was parked."""
+
+    code = "call.diverged"
+    hint = (
+        "A handler must ask the same, in the same order, on every run of one delivery: use ctx.id and ctx.sent"
+        " instead of new ids and now(). After mending it, replay the request (`posthouse dead replay`)."
+    )
+
+
+class CallUnknownError(PosthouseError):
+    """No request by this id is known in this store, so there is nothing to cancel or to wait for."""
+
+    code = "call.unknown"
+    status = 404
+
+
+class IdReusedError(NotStoredError):
+    """Another request was sent with this `id=` before; nothing was stored."""
+
+    code = "id.reused"
+    hint = "An id stands for one request with one content: give another id, or send what was sent before."
+    status = 409
+
+
 # --- the program or its configuration is wrong -------------------------------------------------------
 
 
@@ -326,6 +383,16 @@ class StorageError(ConfigError):
     """The data directory or a file in it cannot be used as it is; nothing was started."""
 
     code = "storage.unusable"
+
+
+class StoreForeignError(StorageError):
+    """The instances of one service must share one store, and this one has another; it was not started."""
+
+    code = "store.foreign"
+    hint = (
+        "Start it with the same data directory as the others. If theirs is gone for good, end them all and start"
+        " one anew; `posthouse lanes map` then says what becomes of the requests that were under way."
+    )
 
 
 class ApplicationError(ConfigError):

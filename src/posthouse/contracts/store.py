@@ -1,112 +1,491 @@
 """What a service's own database promises, so that a delivery takes effect exactly once.
 
-The first backend comes with journaled delivery: until then nothing implements this contract, and
-nothing is run against it. It stands here so that what is built now leaves the right room.
-
 A store belongs to one service, and all instances of that service share it. What a handler does is
-one transaction: the row that says "this message took effect", the user's own rows, the messages
-that it sends, and the events that it tells are there together or not at all. Nothing leaves a
-process before the transaction that says so has committed.
+one transaction: the row that says "this message took effect", the user's own rows, and the messages
+that it sends are there together or not at all. Nothing leaves a process before the transaction that
+says so has committed.
 
-States, numbers, floors, and who may forget what, are rules, and stand in `posthouse.protocol`; the
-loops that send, repeat and apply stand in `posthouse.runtime`. A store only keeps and finds.
+- `Books` is what can be read and written within a transaction. It keeps and finds, and decides
+  nothing: states, numbers and floors are rules, and stand in `posthouse.protocol`; the steps that
+  put both together stand in `posthouse.runtime.journal`.
+- `Store.commit` runs a step in a transaction. Steps of one turn of the loop share one, and one flush.
+- `Tail` is the transaction of a handler that asked for one: it is open until the handler has ended.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
+from posthouse.clock import Instant
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.lane import Numbers
+from posthouse.protocol.outbox import Call, CallState, Wants
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from asyncio import Future
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
-    from posthouse.clock import Instant
-    from posthouse.message.message import Message
+    from posthouse.protocol.inbox import Known, Request, RequestState
+
+T = TypeVar("T")
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """Which store it is, and in which life.
+class LaneOut(msgspec.Struct, gc=False):
+    """The caller's side of a lane.
 
     Attributes:
-        id: random, and unique for ever; an instance with another one is refused at start.
-        epoch: a number that only grows; a new one is minted at creation and at every restore, so
-            that the other side of each lane notices that this one has forgotten something.
+        lane: its number in this store, 1 or more.
+        service: who is asked.
+        epoch: ours, in which it was opened.
+        peer: the replier's store and epoch, as far as they are known.
+        next: the number that comes next.
+        final: which numbers are final.
+        pending: numbered, and neither answered nor known to be parked; what the window limits.
+        waiting: calls towards this service that have no number yet.
+        acked: the floor that the replier was last known to have.
+        closed: nothing will be numbered in it any more.
     """
 
-    id: str
+    lane: int
+    service: str
     epoch: int
+    peer: Identity = Identity()
+    next: int = 0
+    final: Numbers = msgspec.field(default_factory=Numbers)
+    pending: int = 0
+    waiting: int = 0
+    acked: int = 0
+    closed: bool = False
 
 
-class Numbered(msgspec.Struct, frozen=True):
-    """A place in a lane: the messages from one store and epoch to one service, or of one topic.
+class LaneIn(msgspec.Struct, gc=False):
+    """The replier's side of a lane.
 
     Attributes:
-        sender: the store that gave the number.
-        lane: the service that is asked, or the topic that is told.
-        number: 0, 1, 2 ... without gaps; taken by the commit, never before it.
+        lane: its number in this store; 0 is the lane of the store to itself.
+        caller: the caller's store and epoch.
+        service: the caller's name, for people.
+        next: one above the highest number that was ever received; in lane 0 the number that comes next.
+        over: which numbers were acked, and are forgotten.
+        closed: its caller has closed it: nothing is taken from it any more.
     """
 
-    sender: Identity
-    lane: str
-    number: int
+    lane: int
+    caller: Identity
+    service: str = ""
+    next: int = 0
+    over: Numbers = msgspec.field(default_factory=Numbers)
+    closed: bool = False
 
 
-class Transaction(Protocol):
-    """What commits together. It ends with the block that opened it, and is rolled back by an error.
+class Standing(msgspec.Struct, array_like=True, gc=False):
+    """As much of a stored call as it takes to say what a reply means to it."""
 
-    Every method may raise UnavailableError; then nothing of the transaction has happened.
+    place: int
+    state: CallState
+    wants: Wants
+    work: int
+    parked: bool
+    outcome_epoch: int = 0
+
+
+class Deceased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A dead letter of a store: a request that was given up, with the reason.
+
+    Attributes:
+        number: its handle, rising.
+        place: of the request.
+        id: of the request.
+        operation: what was asked.
+        frame: as it came.
+        state: parked (undecided, an operator may replay it) or failed (decided, the caller was told).
+        code: of the error that ended it.
+        reason: its text, one line.
+        detail: the traceback.
+        attempts: how often it was run.
+        cause: a fingerprint of the cause: letters with the same one are one group.
+        at: when.
     """
 
-    async def execute(self, statement: str, values: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
-        """Run one statement on the user's own tables, with named values; return its rows."""
+    place: int
+    id: str
+    operation: str
+    frame: bytes
+    state: Literal["parked", "failed"]
+    code: str
+    reason: str
+    detail: str
+    attempts: int
+    cause: str
+    at: Instant
+    number: int = 0
+
+
+class Member(msgspec.Struct, frozen=True, gc=False):
+    """An instance that has the store open.
+
+    Attributes:
+        instance: its id: what rows name as their owner.
+        until: the end of its lease, unless it is renewed.
+    """
+
+    instance: str
+    until: Instant
+
+
+class Key(msgspec.Struct, frozen=True, gc=False):
+    """An idempotency key, and what it stands for.
+
+    Attributes:
+        scope: where it is unique: an operation at the gateway, "deposit" for adopted ones.
+        key: the key.
+        digest: of what was asked under it.
+        reference: the id of the call, or the place of the request.
+        until: when it may be forgotten.
+    """
+
+    scope: str
+    key: str
+    digest: bytes
+    reference: str
+    until: Instant
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds, for people and for tests; counted, not kept."""
+
+    calls: dict[str, dict[str, int]]
+    """by service asked, by state"""
+    requests: dict[str, dict[str, int]]
+    """by operation, by state"""
+    lanes_out: int
+    lanes_in: int
+    dead: int
+    bytes: int
+
+
+class Books(Protocol):
+    """What a step reads and writes, inside its transaction. Each method may raise UnavailableError.
+
+    Rows are found by place; what is asked for several at once is one question to the engine.
+    """
+
+    identity: Identity
+
+    # --- who is here ----------------------------------------------------------------------------------
+
+    def beat(self, instance: str, until: Instant) -> None:
+        """Enter an instance, or renew its lease."""
         ...
 
-    async def put_out(self, messages: Sequence[Message]) -> None:
-        """Outbox: keep messages to be sent after the commit, until each of them is final.
+    def leave(self, instance: str) -> None:
+        """Take an instance out; what it owns or runs is for others from now on."""
+        ...
+
+    def members(self) -> list[Member]:
+        """Return who has the store open."""
+        ...
+
+    def dead(self, now: Instant) -> list[str]:
+        """Return the instances that are gone: lease over, process seen to be dead, or left with rows of theirs."""
+        ...
+
+    # --- the caller's side ------------------------------------------------------------------------------
+
+    def lane_to(self, service: str) -> LaneOut | None:
+        """Return the lane of our present epoch towards a service."""
+        ...
+
+    def lane_out(self, lane: int) -> LaneOut | None:
+        """Return a lane by its number."""
+        ...
+
+    def lanes_out(self) -> list[LaneOut]:
+        """Return all of them."""
+        ...
+
+    def open_lane_out(self, service: str) -> LaneOut:
+        """Make the lane of our present epoch towards a service."""
+        ...
+
+    def save_lane_out(self, lane: LaneOut) -> None:
+        """Write a lane as it is now."""
+        ...
+
+    def add_calls(self, calls: Sequence[Call]) -> None:
+        """Store calls that have a number."""
+        ...
+
+    def standings(self, lane: int, first: int, last: int) -> dict[int, Standing]:
+        """Return, by number, how the calls first..last of a lane stand."""
+        ...
+
+    def set_calls(self, rows: Iterable[tuple[CallState, bytes, int, bool, int]]) -> None:
+        """Write (state, outcome, outcome_epoch, parked, place) of calls; the digest and the rest stay."""
+        ...
+
+    def set_frames(self, rows: Iterable[tuple[bytes, str, int]]) -> None:
+        """Write (frame, owner, place) of calls that are sent anew."""
+        ...
+
+    def calls_at(self, places: Sequence[int]) -> list[Call]:
+        """Return the calls at these places, in order; those that are not there are left out."""
+        ...
+
+    def unsettled(self, lane: LaneOut, *, after: int = -1, limit: int = 1000) -> list[Call]:
+        """Return calls of a lane that are not final, those behind the number `after`, in order."""
+        ...
+
+    def call(self, id: str) -> Call | None:
+        """Return a call by its id, numbered or waiting."""
+        ...
+
+    def calls_of(self, work: int) -> list[Call]:
+        """Return the calls that were made for a delivery, in the order in which they were made; final ones too."""
+        ...
+
+    def calls_listed(self, *, service: str = "", final: bool | None = None, limit: int = 100) -> list[Call]:
+        """Return calls for people, newest first."""
+        ...
+
+    def add_waiting(self, calls: Sequence[Call]) -> None:
+        """Store calls that have no number yet, in this order."""
+        ...
+
+    def take_waiting(self, service: str, limit: int) -> list[Call]:
+        """Take out the oldest that may be numbered: those without a key, and the first of each key that is free.
+
+        A key is free when no call of that key towards that service is numbered and not final.
+        """
+        ...
+
+    def drop_waiting(self, id: str) -> None:
+        """Forget one that waits."""
+        ...
+
+    def key_is_free(self, service: str, key: str) -> bool:
+        """Say whether no call of this key towards a service is waiting, or numbered and not final."""
+        ...
+
+    def forget_calls(self, *, lane: int, below: int, before: Instant, keep_bytes: int) -> int:
+        """Drop final calls below a number of a lane that are older than `before`, or beyond the newest `keep_bytes`.
+
+        Calls of a delivery that is not decided stay. Returns how many went.
+        """
+        ...
+
+    # --- the replier's side -----------------------------------------------------------------------------
+
+    def lane_from(self, caller: Identity) -> LaneIn | None:
+        """Return the lane of a caller's store and epoch."""
+        ...
+
+    def lane_in(self, lane: int) -> LaneIn | None:
+        """Return a lane by its number."""
+        ...
+
+    def lanes_in(self) -> list[LaneIn]:
+        """Return all of them, the one of the store to itself too, which is always there."""
+        ...
+
+    def newest_epoch(self, store: str) -> int:
+        """Return the newest epoch of a caller's store that was heard of; 0 for none."""
+        ...
+
+    def open_lane_in(self, caller: Identity, service: str) -> LaneIn:
+        """Make the lane of a caller's store and epoch."""
+        ...
+
+    def save_lane_in(self, lane: LaneIn) -> None:
+        """Write a lane as it is now."""
+        ...
+
+    def known(self, lane: int, first: int, last: int) -> dict[int, Known]:
+        """Return, by number, what is known of the requests first..last of a lane."""
+        ...
+
+    def add_requests(self, requests: Sequence[Request]) -> None:
+        """Store requests; a place that is taken is a slip, and raises UsageError."""
+        ...
+
+    def requests_at(self, places: Sequence[int]) -> list[Request]:
+        """Return the requests at these places, in order; those that are not there are left out."""
+        ...
+
+    def request(self, id: str) -> Request | None:
+        """Return a request by its id; not hot."""
+        ...
+
+    def claimable(self, operation: str, now: Instant, limit: int, *, suspects: bool = False) -> list[Request]:
+        """Return received requests of an operation that are due, the one that is due first first.
+
+        Args:
+            operation: what is asked.
+            now: what is due.
+            limit: at most so many.
+            suspects: those at which an instance has died, and only those; else only the others.
+        """
+        ...
+
+    def next_due(self, operation: str) -> Instant | None:
+        """Return when the next received request of an operation is due; None when there is none."""
+        ...
+
+    def claim(self, instance: str, places: Sequence[int]) -> None:
+        """Make received requests running ones of an instance, each with one attempt more."""
+        ...
+
+    def decide(
+        self, place: int, *, instance: str, attempt: int, state: RequestState, outcome: bytes, frame: bytes | None
+    ) -> bool:
+        """Decide a request that runs, if this attempt of this instance still holds it; return whether it did.
+
+        Args:
+            place: of the request.
+            instance: who runs it.
+            attempt: of the claim.
+            state: DONE or NOT_DONE.
+            outcome: what the caller is told.
+            frame: what is kept of the request; None keeps it as it is, b"" drops it.
+        """
+        ...
+
+    def put_back(
+        self, place: int, *, instance: str, attempt: int, state: RequestState, due: Instant, failures: int, deaths: int
+    ) -> bool:
+        """Take a request from running to RECEIVED, SUSPENDED or PARKED, if this attempt still holds it."""
+        ...
+
+    def set_requests(self, rows: Iterable[tuple[RequestState, Instant, bytes, int]]) -> None:
+        """Write (state, due, outcome, place) of requests that do not run."""
+        ...
+
+    def ask_again(self, rows: Iterable[tuple[int, int, str, int]]) -> None:
+        """Write (asked, asker, reply_to, place) of requests that their caller asked for again."""
+        ...
+
+    def held_by(self, instance: str) -> list[Request]:
+        """Return the requests that an instance runs, without their frames."""
+        ...
+
+    def forget_requests(self, lane: int, *, below: int, ranges: Sequence[tuple[int, int]] = ()) -> None:
+        """Drop the rows of a lane below a number, and those in ranges."""
+        ...
+
+    def requests_listed(self, *, operation: str = "", decided: bool | None = None, limit: int = 100) -> list[Request]:
+        """Return requests for people, newest first."""
+        ...
+
+    # --- dead letters -------------------------------------------------------------------------------------
+
+    def add_dead(self, letter: Deceased) -> None:
+        """Keep a dead letter; it gets the next number."""
+        ...
+
+    def dead_letters(self, *, operation: str = "", cause: str = "", after: int = 0, limit: int = 100) -> list[Deceased]:
+        """Return dead letters, oldest first, those behind the number `after`."""
+        ...
+
+    def dead_letter(self, number: int) -> Deceased | None:
+        """Return one."""
+        ...
+
+    def drop_dead(self, numbers: Sequence[int]) -> None:
+        """Forget dead letters."""
+        ...
+
+    def dead_at(self, place: int) -> Deceased | None:
+        """Return the newest dead letter of a request."""
+        ...
+
+    # --- keys -----------------------------------------------------------------------------------------------
+
+    def key(self, scope: str, key: str) -> Key | None:
+        """Return what a key stands for."""
+        ...
+
+    def add_key(self, key: Key) -> None:
+        """Keep a key; one that is there is replaced."""
+        ...
+
+    def forget_keys(self, before: Instant) -> list[Key]:
+        """Drop the keys whose time is over, at most 1,000 at once, and return them."""
+        ...
+
+    def drop_key(self, scope: str, key: str) -> None:
+        """Forget a key."""
+        ...
+
+    def counts(self) -> Counts:
+        """Count what is there; not hot."""
+        ...
+
+
+class Rows(Protocol):
+    """SQL on the user's own tables, which lie in the same database; ours begin with posthouse_ and are closed."""
+
+    async def execute(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = (), /) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows.
 
         Raises:
-            QueueFullError: the outbox towards that service is at its capacity.
+            SqlError: the statement is wrong, breaks a constraint, or touches what is not the user's.
+            UsageError: the transaction is over.
         """
         ...
 
-    async def take_in(self, places: Sequence[Numbered], messages: Sequence[Message]) -> list[bool]:
-        """Inbox: keep messages that arrived; return for each whether it was new.
+    async def executemany(self, sql: str, values: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]], /) -> None:
+        """Run one statement for each set of values."""
+        ...
 
-        A unique key decides, inside the commit: a message whose place is known is not kept again,
-        however long ago that was.
+
+class Tail(Rows, Protocol):
+    """A handler's transaction, from its first statement to the handler's end.
+
+    It holds the store's single write slot. Who holds it for more than `Store.hold_limit` is rolled back.
+    """
+
+    def end(self, step: Callable[[Books], T]) -> Future[T]:
+        """Run the step that ends the delivery in this transaction, and let it commit with the others of its group.
+
+        Everything is rolled back when the step raises. The future is done when it is committed and flushed.
+
+        Raises (when awaited):
+            StoreHeldError: it took too long, and was rolled back before.
+            GroupLostError: the commit failed, for no fault of this one; run the handler again.
+            PosthouseError: what the step raised.
         """
         ...
 
-    async def decide(self, place: Numbered, outcome: Message) -> None:
-        """Inbox: keep what became of a request. What was decided never changes.
-
-        Raises:
-            LeaseLostError: another attempt runs it now, so this one may not commit.
-        """
-        ...
-
-    async def tell(self, events: Sequence[Message]) -> None:
-        """Journal: append events to the lanes of their topics, whether or not anybody listens."""
+    def give_up(self) -> None:
+        """Roll back; after the end it does nothing."""
         ...
 
 
 class Store(Protocol):
-    """A service's own database. Every method may raise UnavailableError."""
+    """A service's own database.
+
+    Attributes:
+        identity: which store it is; known once it is open.
+        service: whose it is.
+        hold_limit: how long a handler may hold the write slot, in seconds.
+    """
 
     identity: Identity
-    """Known once it is open."""
+    service: str
+    hold_limit: float
 
-    async def open(self) -> None:
+    async def open(self, *, schema: Sequence[str] = ()) -> None:
         """Connect, create what is not there, and find out who it is.
 
-        A store that was copied from another machine mints a new epoch here.
+        Args:
+            schema: the user's own SQL scripts; each is run once, in order.
 
         Raises:
             UnsafeEngineError: the engine is of a version that can lose data.
-            StorageError: the place for the data cannot be used.
+            StorageError: the place for the data cannot be used, or a script failed, or one that ran was changed.
         """
         ...
 
@@ -114,25 +493,32 @@ class Store(Protocol):
         """Let go of everything; what was committed stays."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open the one transaction of a handler; it commits when the block ends well.
+    def commit(self, step: Callable[[Books], T], *, name: str, flush: bool = False) -> Future[T]:
+        """Run a step in the next transaction, in the order of these calls; the future holds what it returns.
 
-        Many of one turn of the loop may share one commit; if that fails, all of them run again.
+        The future is done when it is committed, and flushed if `flush` is set. A step may be run again when a
+        transaction is repeated without those that made it fail, so it changes nothing but the books; if it raises
+        a PosthouseError, what it wrote is rolled back, and the others of its transaction are not touched.
+
+        Args:
+            step: what to do; must not block, and not await.
+            name: of the step, for traces and for tests that crash around it.
+            flush: something leaves this process because of it, on which another store acts.
+
+        Raises (when awaited):
+            UnavailableError: the engine failed, or is not open; nothing happened.
+            PosthouseError: what the step raised.
         """
         ...
 
-    async def outbox(self, *, due: Instant, limit: int) -> list[tuple[Numbered, Message]]:
-        """Return messages that are to be sent, or sent again, by this instant; oldest first."""
+    def read(self, step: Callable[[Books], T], *, name: str = "read") -> Future[T]:
+        """Run a step that only reads."""
         ...
 
-    async def journal(self, lane: str, *, start: int, limit: int) -> list[tuple[Numbered, Message]]:
-        """Return events of a topic from this number on, for a subscription that missed them.
-
-        The first number that is returned is larger than `start` when retention has passed it: the
-        caller tells the subscription of the gap.
-        """
+    async def tail(self) -> Tail:
+        """Wait for the store's write slot, and open a handler's transaction. First come, first served."""
         ...
 
-    async def backup(self, to: Path) -> None:
-        """Write a copy that is whole, while the store is in use; restoring it mints a new epoch."""
+    def reading(self) -> AbstractAsyncContextManager[Rows]:
+        """Read the user's tables as they are at one moment; it holds no slot."""
         ...
