@@ -295,6 +295,10 @@ class Books(Protocol):
         """Return the newest epoch of a caller's store that was heard of; 0 for none."""
         ...
 
+    def hear_epoch(self, store: str, epoch: int) -> None:
+        """Remember that a caller's store lives in this epoch now; an older one than is known changes nothing."""
+        ...
+
     def open_lane_in(self, caller: Identity, service: str) -> LaneIn:
         """Make the lane of a caller's store and epoch."""
         ...
@@ -320,7 +324,7 @@ class Books(Protocol):
         ...
 
     def claimable(self, operation: str, now: Instant, limit: int, *, suspects: bool = False) -> list[Request]:
-        """Return received requests of an operation that are due, the one that is due first first.
+        """Return received and suspended requests of an operation that are due, the one that is due first first.
 
         Args:
             operation: what is asked.
@@ -331,11 +335,11 @@ class Books(Protocol):
         ...
 
     def next_due(self, operation: str) -> Instant | None:
-        """Return when the next received request of an operation is due; None when there is none."""
+        """Return when the next received or suspended request of an operation is due; None when there is none."""
         ...
 
     def claim(self, instance: str, places: Sequence[int]) -> None:
-        """Make received requests running ones of an instance, each with one attempt more."""
+        """Make received or suspended requests running ones of an instance, each with one attempt more."""
         ...
 
     def decide(

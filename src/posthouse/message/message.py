@@ -66,7 +66,18 @@ class Refusal(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Lane(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Reserved for journaled delivery: whose lane, which number in it, and how far both sides are."""
+    """The stamps of journaled delivery: which lives of both stores are meant, whose lane, which number in it.
+
+    Attributes:
+        caller_store: the id of the caller's store.
+        caller_epoch: its present life; echoed in what comes back.
+        replier_store: the id of the replier's store; empty where it is not known yet.
+        replier_epoch: its life, as the sender knows it.
+        number: of the request.
+        floor: all below it are over, at the sender.
+        digest: of operation and data.
+        opened: the life of the caller's store in which the lane was opened.
+    """
 
     caller_store: str = ""
     caller_epoch: int = 0
@@ -75,6 +86,7 @@ class Lane(msgspec.Struct, array_like=True, frozen=True, gc=False):
     number: int = -1
     floor: int = 0
     digest: bytes = b""
+    opened: int = 0
 
 
 class Seal(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -105,7 +117,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
         trace: W3C traceparent.
         work: the id of the delivery whose handler sent it; empty outside a handler.
         refusal: in a reply, why there is no data.
-        lane: reserved for journaled delivery.
+        lane: the stamps of journaled delivery; None in the cheaper modes.
         seal: reserved for signing.
         tenant: on whose behalf; never part of an address.
         extensions: attributes that this version does not know; kept, and passed on.

@@ -71,6 +71,7 @@ STEPS: Final[Mapping[tuple[RequestState, Then], RequestState]] = {
     (RequestState.RUNNING, Then.RELEASE): RequestState.RECEIVED,
     (RequestState.RUNNING, Then.SUSPEND): RequestState.SUSPENDED,
     (RequestState.RUNNING, Then.PARK): RequestState.PARKED,
+    (RequestState.SUSPENDED, Then.CLAIM): RequestState.RUNNING,  # its deadline has passed, and it is told so
     (RequestState.SUSPENDED, Then.WAKE): RequestState.RECEIVED,
     (RequestState.SUSPENDED, Then.REFUSE): RequestState.NOT_DONE,  # its deadline passed meanwhile
     (RequestState.SUSPENDED, Then.CANCEL): RequestState.NOT_DONE,
