@@ -11,8 +11,8 @@ loop collected shares a transaction. One call:
     B  the handler; the row is done, with its outcome, if it still runs in this attempt    COMMIT, flush, REPLY
     A  the row is done, with its outcome          COMMIT, then the caller has its result
 
-A send is the same, but its sender goes on after A's flush. Not here: sending again, recovery, epochs that change, leases,
-limits, several processes a store. `WAYS` names what can be done otherwise; each is a variant of the table.
+A send is the same, but its sender goes on after A's flush. Not here: sending again, recovery, epochs that change,
+leases, limits, several processes a store. `WAYS` names what can be done otherwise; each is a variant of the table.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ WAYS: dict[str, tuple[str, ...]] = {  # the first is the base
     "handler": ("task", "stepped"),  # stepped: run to its first wait without a task
     "checkpoint": ("commit", "thread"),  # the WAL is copied back inside a COMMIT, or by a thread
     "lock": ("normal", "exclusive"),  # of the file: exclusive shuts other processes out
-    "group": ("all", "16", "32", "64", "128"),  # rows a transaction at most
+    "group": ("all", "64", "128", "256"),  # rows a transaction at most
     "flush": ("loop", "thread"),  # thread: the loop goes on meanwhile, what leaves waits
     "forget": ("no", "yes"),  # whether A deletes its final rows
     "gc": ("on", "frozen"),
@@ -171,8 +171,9 @@ class Store:
             while at < len(rows):
                 size = min(256, 1 << ((len(rows) - at).bit_length() - 1))
                 flat = [value for row in rows[at : at + size] for value in row]
+                values = ",".join(["(?,?,?)"] * size)
                 self.execute(
-                    f"UPDATE row SET state = {DONE}, outcome = v.column1 FROM (VALUES {','.join(['(?,?,?)'] * size)}) AS v"
+                    f"UPDATE row SET state = {DONE}, outcome = v.column1 FROM (VALUES {values}) AS v"
                     f" WHERE place = v.column2 AND attempt = v.column3 AND state = {state}",
                     flat,
                 )
