@@ -334,7 +334,7 @@ class Caller(Party):
         self._fresh: list[tuple[str, bytes, asyncio.Future[Any], bool]] = []
         self._replies: Rows = []
         self._waiting: dict[int, asyncio.Future[Any] | None] = {}
-        self._next = self._floor = self._deleted = 0
+        self._next = self._floor = self._told = self._deleted = 0
         self._above: set[int] = set()
         self._on_the_way = 0
         self._held: deque[tuple[int, bytes]] = deque()
@@ -395,7 +395,8 @@ class Caller(Party):
         for i, (_, _, future, send) in enumerate(fresh):
             waiting[LANE + first + i] = None if send else future
         if fresh:
-            self.flushed(lambda: self._confirmed(first, fresh))
+            floor = self._floor
+            self.flushed(lambda: self._confirmed(first, fresh, floor))
         else:
             self._send()
         for data, place, _ in replies:
@@ -406,7 +407,8 @@ class Caller(Party):
             self._idle.set_result(None)
         return bool(self._fresh or self._replies)
 
-    def _confirmed(self, first: int, fresh: list[tuple[str, bytes, asyncio.Future[Any], bool]]) -> None:
+    def _confirmed(self, first: int, fresh: list[tuple[str, bytes, asyncio.Future[Any], bool]], floor: int) -> None:
+        self._told = floor  # B forgets what is below: so only what is on the disk
         for i, (_, body, future, send) in enumerate(fresh):
             self._held.append((LANE + first + i, body))
             if send:
@@ -424,7 +426,7 @@ class Caller(Party):
 
     def _send(self) -> None:
         parts: list[bytes] = []
-        held, pack, floor = self._held, HEAD.pack, self._floor
+        held, pack, floor = self._held, HEAD.pack, self._told
         while held and self._on_the_way < self._window:
             place, body = held.popleft()
             parts.append(pack(len(body), REQUEST, place, 1, 1, floor))
