@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from posthouse.declare import options, signature
 from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
 from posthouse.declare.route import check_route, same_requests
-from posthouse.declare.schema_of import same_type
+from posthouse.declare.schema_of import fits
 from posthouse.declare.target import Handler, Subscription, Target
 from posthouse.declare.wrong import wrong
 from posthouse.errors import NotBuiltError
@@ -107,7 +107,7 @@ def subscription_of(
     check_name(name, "subscription")
     batch, linger = _batch(how, of, place)
     hears = signature.item_of(says.data, says.name, place) if batch else says.data
-    if not same_type(event.data, hears):
+    if not fits(event.data, into=hears):
         do = f"take what {event.name!r} tells: {event.data!r}"
         raise wrong(f"{of} takes {hears!r}", do, where=place)
     _check_silent(says, of)
@@ -140,10 +140,10 @@ def _check_contract(contract: Operation[Any, Any], says: signature.Signature, ho
     options.check_known(how, options.OPERATION, of, place)
     if how.get("name", short_of(contract.name)) != short_of(contract.name):
         raise wrong(f"name={how['name']!r} of {of} is not its contract's", "leave name= out", where=place)
-    if not same_type(contract.request, says.data):
+    if not fits(contract.request, into=says.data):
         do = f"take what the contract says: {contract.request!r}"
         raise wrong(f"{of} takes {says.data!r}", do, where=place)
-    if not same_type(says.reply, contract.reply):
+    if says.reply is not None and not fits(says.reply, into=contract.reply):  # None may stand for Reject alone
         do = f"return what the contract says: {contract.reply!r}"
         raise wrong(f"{of} returns {says.reply!r}", do, where=place)
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from posthouse.clock import seconds
-from posthouse.declare.schema_of import check_type, decoder, field_names
+from posthouse.declare.key import check_key, key_reader
+from posthouse.declare.schema_of import check_type, decoder
 from posthouse.declare.wrong import wrong
 from posthouse.errors import NotBuiltError, Reject, UsageError
 from posthouse.message.message import Mode as Promise
@@ -31,7 +32,10 @@ Priority: TypeAlias = Literal["high", "normal", "low"]
 """Which messages of a queue go first, as a program writes it."""
 
 DEFAULT_MODE: Final = "queued"
-"""The mode of a contract that does not say one."""
+"""The mode of an operation that does not say one."""
+
+DEFAULT_EVENT_MODE: Final = "queued"
+"""The mode of an event that does not say one."""
 
 PROMISES: Final[Mapping[Mode, Promise]] = {
     "volatile": Promise.VOLATILE,
@@ -52,13 +56,13 @@ class Operation(Generic[_Req, _Rep]):
         request: the type of the data that is sent.
         reply: the type of the data that comes back; None for none.
         mode: what a delivery promises.
-        key: the request's field that is the ordering key; not in this version.
+        key: the request's field, as it is named in JSON, that is the ordering key: requests of one caller
+            with the same value there are handled in the order asked. Journaled delivery alone keeps an order.
         rejects: the Reject classes that its callers catch as such.
 
     Raises:
         DeclarationError: a type that cannot be read or written, or an argument that is none of the above.
         IllegalNameError: the name breaks the grammar.
-        NotBuiltError: there is a key.
     """
 
     __slots__ = (
@@ -66,6 +70,7 @@ class Operation(Generic[_Req, _Rep]):
         "_decode_reply",
         "_decode_request",
         "_function",
+        "_key_of",
         "key",
         "mode",
         "name",
@@ -103,10 +108,17 @@ class Operation(Generic[_Req, _Rep]):
         self._function: Callable[..., Any] | None = None
         self._decode_request: Callable[[bytes], _Req] | None = None
         self._decode_reply: Callable[[bytes], _Rep] | None = None
+        self._key_of: Callable[[_Req], str] | None = None
         check_type(request, f"the request of {name!r}")
         check_type(reply, f"the reply of {name!r}")
         _check_rejects(rejects, name)
-        _check_key(key, request, name)
+        if key is not None:
+            check_key(key, request, name)
+            if self.promise is not Promise.JOURNALED:
+                raise wrong(
+                    f"key={key!r} of {name!r} asks for an order, which mode={mode!r} does not keep",
+                    "declare mode='journaled', or leave key out",
+                )
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -134,6 +146,14 @@ class Operation(Generic[_Req, _Rep]):
         if decode is None:
             decode = self._decode_reply = decoder(self.reply, f"the reply of {self.name!r}")
         return decode
+
+    @property
+    def key_of(self) -> Callable[[_Req], str]:
+        """Read the ordering key of a request, "" for none; InvalidDataError says what is wrong. Made at first use."""
+        key_of = self._key_of
+        if key_of is None:
+            key_of = self._key_of = key_reader(self.key, self.request, self.name)
+        return key_of
 
     def implemented_by(self, function: Callable[..., Any]) -> Operation[_Req, _Rep]:
         """Return the same contract with its handler; this one, which others may share, stays as it is."""
@@ -187,7 +207,7 @@ class Event(Generic[_T]):
         name: str,
         data: TypeForm[_T],
         *,
-        mode: Mode = DEFAULT_MODE,
+        mode: Mode = DEFAULT_EVENT_MODE,
         key: str | None = None,
         retain: Duration = "7d",
     ) -> None:
@@ -202,7 +222,11 @@ class Event(Generic[_T]):
         except ValueError as error:
             raise wrong(f"retain= of {name!r} cannot be read: {error}", "write retain='7d'") from error
         check_type(data, f"the data of {name!r}")
-        _check_key(key, data, name)
+        if key is not None:
+            check_key(key, data, name)
+            raise NotBuiltError(
+                f"key={key!r} of {name!r}: this version does not keep the order of events; leave `key` out"
+            )
 
     @property
     def decode(self) -> Callable[[bytes], _T]:
@@ -237,12 +261,3 @@ def _check_rejects(rejects: tuple[type[Reject], ...], name: str) -> None:
     codes = [kind.code for kind in rejects]
     if len(codes) != len(set(codes)):
         raise wrong(f"two of rejects= of {name!r} have one code", "give each class a code of its own")
-
-
-def _check_key(key: str | None, kind: Any, name: str) -> None:
-    if key is None:
-        return
-    fields = field_names(kind)
-    if fields is not None and key not in fields:
-        raise wrong(f"key={key!r} of {name!r} is no field of its type", f"name one of {', '.join(sorted(fields))}")
-    raise NotBuiltError(f"key={key!r} of {name!r}: this version does not keep the order of messages; leave `key` out")

@@ -77,13 +77,19 @@ def field_names(kind: Any) -> frozenset[str] | None:
             return None
 
 
-def same_type(wide: Any, narrow: Any) -> bool:
-    """Return False if data of the type `narrow` is certainly not of the type `wide`.
+def fits(given: Any, *, into: Any) -> bool:
+    """Return False if data of the type `given` is certainly not of the type `into`.
 
     Two classes can be told apart at import; whether two other types fit is for a type checker to say.
     """
-    if isinstance(wide, type) and isinstance(narrow, type):
-        return issubclass(narrow, wide)
+    given, into = (type(None) if kind is None else kind for kind in (given, into))
+    if given is Any or into is Any:  # it is a class too, and has no subclasses
+        return True
+    if isinstance(given, type) and isinstance(into, type):
+        try:
+            return issubclass(given, into)
+        except TypeError:  # not to be asked of a TypedDict or a Protocol
+            return True
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from posthouse.declare.entry import handler_of, short_of, subscription_of
-from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
+from posthouse.declare.operation import DEFAULT_EVENT_MODE, Event, Mode, Operation
 from posthouse.declare.options import count
 from posthouse.declare.wrong import wrong
 from posthouse.errors import NotBuiltError, Reject
@@ -151,7 +151,7 @@ class Service:
         data: TypeForm[_T],
         /,
         *,
-        mode: Mode = DEFAULT_MODE,
+        mode: Mode = DEFAULT_EVENT_MODE,
         key: str | None = None,
         retain: Duration = "7d",
     ) -> Event[_T]: ...

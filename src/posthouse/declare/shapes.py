@@ -63,7 +63,7 @@ class OfContract(OfOperation, total=False):
 
     Attributes:
         mode: what a delivery promises; GET routes are volatile without it.
-        key: the request's field that is the ordering key.
+        key: the request's field that is the ordering key; for journaled delivery only.
         rejects: the Reject classes that callers catch as such.
     """
 

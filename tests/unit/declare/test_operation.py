@@ -9,7 +9,7 @@ import msgspec
 import pydantic
 import pytest
 
-from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
+from posthouse.declare.operation import DEFAULT_EVENT_MODE, DEFAULT_MODE, Event, Mode, Operation
 from posthouse.declare.schema_of import encode, schema
 from posthouse.errors import ConfigError, DeclarationError, IllegalNameError, NotBuiltError, Reject, UsageError
 from posthouse.message.message import Mode as Promise
@@ -49,7 +49,8 @@ def test_a_contract_keeps_its_name_types_mode_and_rejects():
 
 
 def test_a_contract_that_says_no_mode_has_the_default_one():
-    assert Operation("prices.quote", Order, Price).mode == Event("prices.quoted", Price).mode == DEFAULT_MODE
+    assert Operation("prices.quote", Order, Price).mode == DEFAULT_MODE
+    assert Event("prices.quoted", Price).mode == DEFAULT_EVENT_MODE
 
 
 def test_journaled_may_be_declared():
@@ -185,13 +186,26 @@ def test_rejects_must_be_subclasses_of_reject_with_codes_and_statuses_of_their_o
         Operation("prices.quote", Order, Price, rejects=(Unknown, Twin))
 
 
-def test_an_ordering_key_must_be_a_field_and_is_not_built():
+def test_an_ordering_key_is_kept_for_journaled_delivery_alone():
+    assert Operation("prices.quote", Order, Price, mode="journaled", key="sku").key == "sku"
+    for mode in ("volatile", "queued"):
+        with pytest.raises(DeclarationError, match=rf"mode='{mode}' does not keep.*test_operation.*mode='journaled'"):
+            Operation("prices.quote", Order, Price, mode=mode, key="sku")
+
+
+def test_the_handler_of_a_contract_keeps_its_key():
+    shared = Operation("prices.quote", Order, Price, mode="journaled", key="sku")
+
+    mine = shared.implemented_by(len)
+
+    assert (mine.key, mine.key_of(Order("tea"))) == ("sku", "tea")
+
+
+def test_the_order_of_events_is_not_built():
     with pytest.raises(DeclarationError, match=r"'colour'.*qty, sku"):
-        Operation("prices.quote", Order, Price, key="colour")
+        Event("prices.sold", Order, key="colour")
     with pytest.raises(NotBuiltError, match="order"):
-        Operation("prices.quote", Order, Price, key="sku")
-    with pytest.raises(NotBuiltError, match="order"):
-        Event("prices.quoted", Price, key="total")
+        Event("prices.sold", Order, mode="journaled", key="sku")
 
 
 def test_retention_is_read_as_a_duration():

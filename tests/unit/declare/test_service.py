@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import msgspec
 import pytest
@@ -22,6 +22,14 @@ HERE = "test_service.py"
 class Order(msgspec.Struct):
     sku: str
     qty: int = 1
+
+
+class Rush(Order):
+    hours: int = 1
+
+
+class Parcel(TypedDict):
+    sku: str
 
 
 class Price(msgspec.Struct):
@@ -314,6 +322,7 @@ def test_two_of_one_name_are_refused_handlers_and_subscriptions_alike(prices: Se
         ({"retries": 5}, "no option retries="),
         ({"time_out": 5}, "did you mean timeout="),
         ({"key": "colour"}, "'colour'.*qty, sku"),
+        ({"key": "sku", "mode": "queued"}, "'sku'.*mode='journaled'"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_where_it_stands(prices: Service, how: dict[str, Any], says: str):
@@ -398,17 +407,56 @@ def test_a_handler_cannot_say_what_its_contract_says(prices: Service, how: dict[
         cast("Any", prices).handler(shared, **how)(plain)
 
 
-def test_a_handler_must_fit_its_contract(prices: Service):
-    takes_order = cast("Any", prices).handler(Operation("prices.quote", Price, None))
-    gives_price = cast("Any", prices).handler(Operation("prices.ask", Order, Price))
+def gives_order(order: Order) -> Order:
+    return order
 
-    def gives_order(order: Order) -> Order:
-        return order
 
-    with pytest.raises(DeclarationError, match=r"takes .*Order"):
-        takes_order(plain)
-    with pytest.raises(DeclarationError, match=r"returns .*Order"):
-        gives_price(gives_order)
+def gives_parcel(parcel: Parcel) -> Parcel:
+    return parcel
+
+
+def takes_rush(order: Rush) -> None: ...
+
+
+def gives_nothing_but_a_no(order: Order) -> Reject:
+    return Unknown("no")
+
+
+@pytest.mark.parametrize(
+    ("request_type", "reply_type", "function", "says"),
+    [
+        (Price, None, plain, r"takes .*Order"),
+        (Order, None, takes_rush, r"takes .*Rush"),
+        (Order, Price, gives_order, r"returns .*Order"),
+        (Order, Rush, gives_order, r"returns .*Order"),
+        (Order, None, gives_order, r"returns .*Order"),
+    ],
+)
+def test_a_handler_that_does_not_fit_its_contract_is_refused(
+    prices: Service, request_type: Any, reply_type: Any, function: Callable[..., Any], says: str
+):
+    implements = cast("Any", prices).handler(Operation("prices.quote", request_type, reply_type))
+
+    with pytest.raises(DeclarationError, match=says):
+        implements(function)
+
+
+@pytest.mark.parametrize(
+    ("request_type", "reply_type", "function"),
+    [
+        (Rush, Order, gives_order),
+        (Order, Any, gives_order),
+        (Any, Order, gives_order),
+        (Order, Price, gives_nothing_but_a_no),
+        (Parcel, Parcel, gives_parcel),
+    ],
+)
+def test_a_handler_may_take_more_and_give_less_than_its_contract_says(
+    prices: Service, request_type: Any, reply_type: Any, function: Callable[..., Any]
+):
+    implements = cast("Any", prices).handler(Operation("prices.quote", request_type, reply_type))
+
+    assert implements(function).function is function
 
 
 # --- events and subscriptions ------------------------------------------------------------------------
@@ -455,6 +503,8 @@ def test_a_subscription_must_take_what_the_event_tells_and_return_nothing(prices
 
     with pytest.raises(DeclarationError, match=r"takes .*Order.*'prices\.quoted' tells"):
         cast("Any", prices).on(quoted)(plain)
+    with pytest.raises(DeclarationError, match=r"takes .*Rush"):
+        cast("Any", prices).on(prices.event("sold", Order))(takes_rush)
     with pytest.raises(DeclarationError, match="nobody is told"):
         cast("Any", prices).on(quoted)(answers)
     with pytest.raises(DeclarationError, match="give it an Event"):
@@ -491,8 +541,6 @@ def test_what_this_version_lacks_is_refused_where_it_is_declared(prices: Service
         Service("work", schema=["CREATE TABLE t (x)"])
     with pytest.raises(NotBuiltError):
         prices.on(quoted, start="first")(plain)
-    with pytest.raises(NotBuiltError):
-        prices.handler(key="sku")(plain)
     assert not prices.operations
     assert not prices.subscriptions
 
