@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.testing.conformance import MakeRegistry, RegistrySuite
+from posthouse.testing.conformance import MakeRegistry, RegistrySuite, WipeEngine
 from tests.conformance.conftest import Open
 
 
@@ -15,3 +15,8 @@ class TestRegistry(RegistrySuite):
     def make_registry(self, open_on: Open) -> MakeRegistry:
         """Give what makes registries on one fresh engine."""
         return lambda peer: open_on(peer)[1]
+
+    @pytest.fixture
+    def wipe_engine(self, wiper: WipeEngine) -> WipeEngine:
+        """Give what wipes that engine."""
+        return wiper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.testing.conformance import MakeTransport, TransportSuite
+from posthouse.testing.conformance import MakeTransport, TransportSuite, WipeEngine
 from tests.conformance.conftest import Open
 
 
@@ -15,3 +15,8 @@ class TestTransport(TransportSuite):
     def make_transport(self, open_on: Open) -> MakeTransport:
         """Give what makes transports on one fresh engine."""
         return lambda peer: open_on(peer)[0]
+
+    @pytest.fixture
+    def wipe_engine(self, wiper: WipeEngine) -> WipeEngine:
+        """Give what wipes that engine."""
+        return wiper

@@ -6,6 +6,8 @@
   drained, it does not grow in silence.
 - The **instance**: leased by heartbeats. It is gone when it leaves, when its process is seen to be
   dead, or when its lease runs out.
+
+All three are gone when the engine's data is wiped while it is used; see `on_reset`.
 """
 
 from __future__ import annotations
@@ -130,6 +132,14 @@ class Registry(Protocol):
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` soon after anything but a heartbeat has changed, whoever changed it."""
+        ...
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time when all that was known is gone, and can be told again.
+
+        It is called in every process that has the registry open, soon (within about a second), on the loop; it must
+        not block or raise. Those who watch are told after it that something has changed.
+        """
         ...
 
     async def announce(self, contract: Contract) -> None:

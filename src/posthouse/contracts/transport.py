@@ -9,6 +9,10 @@ a lease, and is told what became of them. It never decides about retries: it is 
 
 A message that `send` has confirmed is delivered until it is settled as accepted or rejected, whoever
 dies meanwhile. It may be delivered more than once. What an engine cannot do stands in `features`.
+
+An engine may lose all that it holds while it is used: somebody wipes its data. Then it goes on empty, without a
+restart of anybody, and says so (`on_reset`): queues, bindings, messages and leases are gone; the direct path goes on.
+
 Addresses were checked by `message.names` before they come here.
 """
 
@@ -226,6 +230,18 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Give back every lease that is still held, as untouched, and let go of everything."""
+        ...
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time when all that the engine held is gone, and it can be used again.
+
+        It is called in every process that has the engine open, soon (within about a second), on the loop; it
+        must not block or raise. Until then, what is sent may be confirmed and lost; what is confirmed after it is
+        in the engine as it is now. What was received before it is lost: settling and renewing say so.
+
+        Receives that wait are told QueueUnknownError, as after `delete`, or wait on if the queue is there again.
+        For a few seconds a send to a queue or topic that is not there (yet again) may raise UnavailableError.
+        """
         ...
 
     async def declare(self, *queues: QueueSpec) -> None:

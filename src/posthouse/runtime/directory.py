@@ -1,14 +1,15 @@
 """What this process knows of the registry, kept fresh.
 
 Every send looks here, so it is plain dictionaries; they are made anew when the registry says that
-something changed. A registry that is away leaves the last good view standing.
+something changed. A registry that is away leaves the last good view standing. So does one that was wiped, for a
+while: those who are there say it all again, and a call meanwhile must not hear that nobody knows its service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from posthouse.errors import UnavailableError, UnknownServiceError
 from posthouse.message.names import service_of
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
     )
     from posthouse.runtime.seams import Seams
 
+T = TypeVar("T")
+
 _log: Final = logging.getLogger("posthouse.directory")
 
 PATIENCE: Final[Seconds] = 2.0
 """How long a name that nobody announced yet is waited for; services that start together find each other."""
+
+
+HOLD_OVER: Final[Seconds] = 5.0
+"""How long what a registry knew stands, after that was wiped, unless it is told anew."""
 
 
 class Directory:
@@ -52,6 +59,8 @@ class Directory:
         self._stale = asyncio.Event()
         self._fresh = asyncio.Condition()
         self._keeper: asyncio.Task[None] | None = None
+        self._held_over: tuple[Sequence[Contract], Sequence[Instance]] = ((), ())
+        self._let_go_timer: asyncio.TimerHandle | None = None
         self.generation = 0
         self.contracts: Mapping[str, Contract] = {}
         self.operations: Mapping[str, OperationRecord] = {}
@@ -68,6 +77,8 @@ class Directory:
 
     async def close(self) -> None:
         """Stop keeping up."""
+        if self._let_go_timer is not None:
+            self._let_go_timer.cancel()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -78,6 +89,18 @@ class Directory:
 
     def doubt(self) -> None:
         """Read the registry again soon: somebody who should be there did not answer."""
+        self._stale.set()
+
+    def hold_over(self) -> None:
+        """The registry was wiped: let what it knew stand for some seconds, and what it is told go before."""
+        self._held_over = ([*self.contracts.values()], self.all_instances)
+        if self._let_go_timer is not None:
+            self._let_go_timer.cancel()
+        self._let_go_timer = asyncio.get_running_loop().call_later(HOLD_OVER, self._let_go)
+        self._stale.set()
+
+    def _let_go(self) -> None:
+        self._held_over = ((), ())
         self._stale.set()
 
     def instances(self, service: str) -> Sequence[Instance]:
@@ -111,8 +134,11 @@ class Directory:
 
     async def refresh(self) -> None:
         """Read the registry now."""
-        contracts = await self._registry.contracts()
-        instances = await self._registry.instances()
+        told = await self._registry.contracts()
+        there = await self._registry.instances()
+        contracts_before, instances_before = self._held_over
+        contracts = [*told, *_others(contracts_before, told, key=_service_of)]
+        instances = [*there, *_others(instances_before, there, key=_id_of)]
         self.contracts = {contract.service: contract for contract in contracts}
         self.operations = {record.name: record for contract in contracts for record in contract.operations}
         self.events = {record.name: record for contract in contracts for record in contract.events}
@@ -152,6 +178,20 @@ class Directory:
                 _log.warning("the registry cannot be read, the last view of it stands: %s", error)
                 await asyncio.sleep(1.0)
                 self._stale.set()
+
+
+def _others(before: Sequence[T], now: Sequence[T], *, key: Callable[[T], str]) -> list[T]:
+    """Return what was there before and has not come back."""
+    back = {key(each) for each in now}
+    return [each for each in before if key(each) not in back]
+
+
+def _service_of(contract: Contract) -> str:
+    return contract.service
+
+
+def _id_of(instance: Instance) -> str:
+    return instance.id
 
 
 def unknown_operation(name: str, directory: Directory) -> UnknownServiceError:

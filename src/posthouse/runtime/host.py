@@ -3,6 +3,9 @@
 What belongs to the process and not to one service lives here: the connection to the engine, the
 direct path and who gets what arrives on it, heartbeats and leases. Everything is opened and closed in
 one order, and every task started here is awaited here.
+
+An engine may be wiped while we use it. Then what this process has told it is told again: the queues,
+contracts and subscriptions of its services, and its instances.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from posthouse.backends import open_backend
 from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
-from posthouse.errors import ContractError, FrameError, QueueFullError, UnavailableError, UsageError
+from posthouse.errors import ContractError, FrameError, PosthouseError, QueueFullError, UnavailableError, UsageError
+from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
@@ -83,6 +87,8 @@ class Host:
         self._clients: dict[str, Client] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._draining: list[Serving] = []
+        self._announced: dict[str, Service] = {}
+        self._wiped = asyncio.Event()
         self._opened: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -105,6 +111,8 @@ class Host:
         """
         try:
             self.transport.direct.listen(self._arrived, self._lost)
+            self.transport.on_reset(self._wiped.set)
+            self.registry.on_reset(self._forgot)
             self._opened.append("transport")
             await self.transport.open()
             self._opened.append("registry")
@@ -120,6 +128,7 @@ class Host:
             self._tasks = [
                 self.seams.spawn(self._beat(), "posthouse heartbeat"),
                 self.seams.spawn(self._renew(), "posthouse leases"),
+                self.seams.spawn(self._tell_again(), "posthouse resets"),
             ]
         except BaseException:
             await self._close_opened()
@@ -175,6 +184,7 @@ class Host:
             )
             await self.registry.announce(msgspec.structs.replace(contract, announced=self.seams.clock.now()))
             await self._bind(service)
+            self._announced[service.name] = service
         await self.directory.refresh()
 
     async def _bind(self, service: Service) -> None:
@@ -356,6 +366,30 @@ class Host:
         self.caller.lost(peer, frames)
         if any(instance.peer == peer for instance in self.directory.all_instances):
             self.directory.doubt()
+
+    # --- an engine that was wiped ----------------------------------------------------------------------
+
+    def _forgot(self) -> None:
+        if "directory" in self._opened:
+            self.directory.hold_over()
+        self._wiped.set()
+
+    async def _tell_again(self) -> None:
+        failures = 0
+        while True:
+            await self._wiped.wait()
+            self._wiped.clear()
+            try:
+                await self.registry.register(list(self._present.values()))
+                await self.announce(*self._announced.values())
+            except PosthouseError as error:
+                failures += 1
+                hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self.seams.rng)
+                _log.warning("the engine was wiped, and cannot be told of this process yet: %s", error)
+                await asyncio.sleep(hold_off)
+                self._wiped.set()
+            else:
+                failures = 0
 
     # --- heartbeats and leases -------------------------------------------------------------------------
 

@@ -133,6 +133,10 @@ class FaultyTransport:
         """Let go of everything; possible even when the engine cannot be reached."""
         await self._inner.close()
 
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when all that the engine held is gone."""
+        self._inner.on_reset(callback)
+
     async def declare(self, *queues: QueueSpec) -> None:
         """Make these queues."""
         await self._reach().declare(*queues)

@@ -14,7 +14,7 @@ from posthouse.clock import Clock
 from posthouse.contracts.registry import Contract, Instance, SubscriptionRecord
 from posthouse.errors import UnavailableError
 from posthouse.testing import ManualClock
-from posthouse.testing.conformance import MakeRegistry, RegistrySuite
+from posthouse.testing.conformance import MakeRegistry, RegistrySuite, WipeEngine
 
 
 class NeverExpires(MemoryRegistry):
@@ -155,6 +155,13 @@ class LeavesNobody(MemoryRegistry):
         await self.hidden.register(instances)
 
 
+class TellsOfNoReset(MemoryRegistry):
+    """Begins anew in silence when the engine was wiped."""
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Forget who asks."""
+
+
 FAULTS: Final[Mapping[type[MemoryRegistry], str]] = {
     NeverExpires: "test_an_instance_is_there_for_three_heartbeats_and_no_longer",
     RingsAtHeartbeats: "test_a_heartbeat_rings_nobody",
@@ -169,6 +176,7 @@ FAULTS: Final[Mapping[type[MemoryRegistry], str]] = {
     HearsFirstHeartbeats: "test_a_heartbeat_keeps_an_instance",
     SendsAllAway: "test_closing_takes_this_process_s_instances_out_and_no_others",
     LeavesNobody: "test_closing_takes_this_process_s_instances_out_and_no_others",
+    TellsOfNoReset: "test_everyone_is_told_that_all_is_gone",
 }
 """Each, and the test that is there to catch it."""
 
@@ -188,7 +196,20 @@ class TestBrokenRegistry(RegistrySuite):
         return request.param
 
     @pytest.fixture
-    def make_registry(self, fault: str, clock: ManualClock) -> MakeRegistry:
-        """Give what makes registries with this fault on one fresh broker."""
-        broker = Broker(fault)
+    def broker(self, fault: str) -> Broker:
+        """Give one fresh broker."""
+        return Broker(fault)
+
+    @pytest.fixture
+    def wipe_engine(self, broker: Broker) -> WipeEngine:
+        """Give what wipes it."""
+
+        async def wipe() -> None:
+            broker.wipe()
+
+        return wipe
+
+    @pytest.fixture
+    def make_registry(self, broker: Broker, fault: str, clock: ManualClock) -> MakeRegistry:
+        """Give what makes registries with this fault on that broker."""
         return lambda peer: KINDS[fault](broker, clock=clock)

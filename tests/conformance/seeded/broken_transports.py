@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from posthouse.backends.memory import Broker, MemoryTransport
 from posthouse.clock import Clock, Seconds
 from posthouse.contracts.transport import Delivery, Outcome, Outgoing, QueueSpec, Rejected, Released
 from posthouse.testing import ManualClock
-from posthouse.testing.conformance import MakeTransport, TransportSuite
+from posthouse.testing.conformance import MakeTransport, TransportSuite, WipeEngine
 
 
 class LosesMessages(MemoryTransport):
@@ -279,6 +279,13 @@ class TurnsDirectRound(MemoryTransport):
         self.direct.listen = lambda receive, lost: listen(lambda peer, frames: receive(peer, frames[::-1]), lost)
 
 
+class TellsOfNoReset(MemoryTransport):
+    """Begins anew in silence when the engine was wiped."""
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Forget who asks."""
+
+
 FAULTS: Final[Mapping[type[MemoryTransport], str]] = {
     LosesMessages: "test_pages_of_dead_letters_hold_each_of_them_once",
     StoresAPart: "test_a_send_that_does_not_fit_as_a_whole_stores_nothing",
@@ -304,6 +311,7 @@ FAULTS: Final[Mapping[type[MemoryTransport], str]] = {
     TakesWhenPeeking: "test_peeking_shows_the_oldest_and_takes_nothing",
     LosesDirectInSilence: "test_frames_to_a_peer_that_is_not_there_are_reported_lost",
     TurnsDirectRound: "test_frames_arrive_in_order_from_the_peer_that_sent_them",
+    TellsOfNoReset: "test_every_peer_is_told_that_all_is_gone",
 }
 """Each, and the test that is there to catch it."""
 
@@ -322,7 +330,20 @@ class TestBrokenTransport(TransportSuite):
         return request.param
 
     @pytest.fixture
-    def make_transport(self, fault: str, clock: ManualClock) -> MakeTransport:
-        """Give what makes transports with this fault on one fresh broker."""
-        broker = Broker(fault)
+    def broker(self, fault: str) -> Broker:
+        """Give one fresh broker."""
+        return Broker(fault)
+
+    @pytest.fixture
+    def wipe_engine(self, broker: Broker) -> WipeEngine:
+        """Give what wipes it."""
+
+        async def wipe() -> None:
+            broker.wipe()
+
+        return wipe
+
+    @pytest.fixture
+    def make_transport(self, broker: Broker, fault: str, clock: ManualClock) -> MakeTransport:
+        """Give what makes transports with this fault on that broker."""
         return lambda peer: KINDS[fault](broker, peer=peer, clock=clock)

@@ -18,7 +18,7 @@ from posthouse.backends.memory.intake import admit, send_away
 from posthouse.backends.memory.queue import Queue
 from posthouse.backends.memory.stock import Stock
 from posthouse.contracts.transport import DeadLetter, QueueInfo
-from posthouse.errors import QueueUnknownError, UsageError
+from posthouse.errors import QueueUnknownError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,13 +39,20 @@ class Broker:
         self.dead: dict[int, DeadLetter] = {}
         self.listeners: dict[str, Callable[[str, list[bytes]], None]] = {}
         self._users: dict[object, str] = {}
+        self._resets: dict[object, list[Callable[[], None]]] = {}
         self._stock: Stock | None = None
         self._directory: Directory | None = None
 
     # --- users ---------------------------------------------------------------------------------------
 
-    def join(self, user: object, clock: Clock, *, peer: str = "") -> None:
+    def join(self, user: object, clock: Clock, *, resets: list[Callable[[], None]], peer: str = "") -> None:
         """Count a user in.
+
+        Args:
+            user: who.
+            clock: what time it is, if this is the first user.
+            resets: called when the broker was wiped.
+            peer: where the user is reached directly; empty when it is not.
 
         Raises:
             UsageError: the broker is used in another event loop, or has a user of this peer name.
@@ -53,6 +60,7 @@ class Broker:
         loop = asyncio.get_running_loop()
         if self._stock is not None and self._stock.loop.is_closed():
             self._users.clear()  # they ended with their loop, and never closed
+            self._resets.clear()
             self._forget_all()
         if self._stock is None:
             alarms = Alarms(loop, clock)
@@ -62,12 +70,31 @@ class Broker:
         if peer and peer in self._users.values():
             raise UsageError(f"'memory:{self.name}' is already open as peer {peer!r}")
         self._users[user] = peer
+        self._resets[user] = resets
 
     def quit(self, user: object) -> None:
         """Count a user out; the last one takes everything along."""
         self._users.pop(user, None)
+        self._resets.pop(user, None)
         if not self._users:
             self._forget_all()
+
+    def wipe(self) -> None:
+        """Lose all that it holds, as an engine does whose data is deleted under its users; they are told at once.
+
+        For tests: nothing else wipes a broker.
+        """
+        stock = self.stock
+        gone = UnavailableError("the broker was wiped, with all that it held")
+        for queue in list(stock.queues.values()):
+            send_away(queue, lambda _: True, gone)
+        for name in list(stock.queues):
+            self.delete(name)
+        self.dead.clear()
+        self.directory.wipe()
+        for resets in list(self._resets.values()):
+            for tell in resets:
+                tell()
 
     @property
     def stock(self) -> Stock:

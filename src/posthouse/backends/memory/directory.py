@@ -61,6 +61,13 @@ class Directory:
             for ring in bells:
                 ring()
 
+    def wipe(self) -> None:
+        """Forget all but the watchers, who are rung."""
+        self.contracts.clear()
+        self.subscriptions = {}
+        self._instances.clear()
+        self._changed()
+
     # --- contracts and subscriptions -----------------------------------------------------------------
 
     def announce(self, contract: Contract) -> None:

@@ -30,6 +30,7 @@ class MemoryRegistry:
         self._clock = clock
         self._is_open = False
         self._bells: list[Callable[[], None]] = []
+        self._resets: list[Callable[[], None]] = []
         self._entered: dict[str, None] = {}
 
     async def open(self) -> None:
@@ -40,7 +41,7 @@ class MemoryRegistry:
         """
         if self._is_open:
             return
-        self._broker.join(self, self._clock)
+        self._broker.join(self, self._clock, resets=self._resets)
         self._is_open = True
         for changed in self._bells:
             self._broker.directory.watch(self, changed)
@@ -60,6 +61,10 @@ class MemoryRegistry:
         self._bells.append(changed)
         if self._is_open:
             self._broker.directory.watch(self, changed)
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the broker was wiped."""
+        self._resets.append(callback)
 
     async def announce(self, contract: Contract) -> None:
         """Replace the contract of a service, and keep its subscriptions."""

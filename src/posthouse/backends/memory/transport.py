@@ -14,7 +14,7 @@ from posthouse.contracts.transport import Accepted, DeadLetter, Delivery, Featur
 from posthouse.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from posthouse.backends.memory.broker import Broker
     from posthouse.backends.memory.queue import Queue
@@ -67,6 +67,7 @@ class MemoryTransport:
         self._overflow_wait = overflow_wait
         self._peer = peer
         self._is_open = False
+        self._resets: list[Callable[[], None]] = []
 
     @property
     def lease(self) -> Seconds:
@@ -81,7 +82,7 @@ class MemoryTransport:
         """
         if self._is_open:
             return
-        self._broker.join(self, self._clock, peer=self._peer)
+        self._broker.join(self, self._clock, peer=self._peer, resets=self._resets)
         self._is_open = True
         self._direct.open()
 
@@ -103,6 +104,10 @@ class MemoryTransport:
                 queue.give_back(tag, untouched=True)
             queue.wake()
         broker.quit(self)
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the broker was wiped."""
+        self._resets.append(callback)
 
     # --- queues and topics ---------------------------------------------------------------------------
 

@@ -19,6 +19,11 @@ after our fdatasync of the WAL it is on the disk. Others may see a message some 
 the power go in that moment, it was delivered and never confirmed, which no sender can tell from a lost
 confirmation. Source: sqlite.org/pragma.html#pragma_synchronous, sqlite.org/wal.html.
 
+Somebody may delete the file under us; a commit to a deleted file succeeds and nobody ever sees it. So before
+anything is confirmed, we ask whether the file still stands. When it does not, nothing of the group is told: it
+is put back, and all waits until there is another file; then it is done there. Only what is about something
+that the old file held (a lease) fails.
+
 What an operation does, this file does not know.
 """
 
@@ -69,6 +74,7 @@ class Operation:
     Attributes:
         flush: it confirms something, which must be on the disk.
         reads: it only reads.
+        held: it is about what this very file holds; it fails rather than run in another one.
         weight: how many messages it handles, about.
         rings: whom to ring, once it is committed.
     """
@@ -77,6 +83,7 @@ class Operation:
 
     flush: bool = False
     reads: bool = False
+    held: bool = False
     weight: int = 1
     rings: list[Ring] = []  # noqa: RUF012 - replaced, never changed
 
@@ -104,16 +111,20 @@ class Call(Operation, Generic[T]):
         future: where its result goes.
         flush: it confirms something.
         reads: it only reads.
+        held: it is about what this very file holds.
     """
 
-    __slots__ = ("_function", "_future", "_result", "flush", "reads")
+    __slots__ = ("_function", "_future", "_result", "flush", "held", "reads")
 
-    def __init__(self, function: Callable[[Sql], T], future: asyncio.Future[T], *, flush: bool, reads: bool) -> None:
+    def __init__(
+        self, function: Callable[[Sql], T], future: asyncio.Future[T], *, flush: bool, reads: bool, held: bool = False
+    ) -> None:
         self._function = function
         self._future = future
         self._result: T
         self.flush = flush
         self.reads = reads
+        self.held = held
 
     def run(self, sql: Sql) -> None:
         """Do it in a savepoint."""
@@ -148,25 +159,33 @@ class Commits:
         thread: where transactions run, if not on the loop.
         ring: rings at once.
         settled: called at the end of each turn that had a transaction.
+        stands: says whether the file is still the one that others see; None when nobody deletes it.
+        halted: called when no transaction runs any more after `halt`, or because the file does not stand.
 
     Attributes:
         running: a group runs in the thread, or its ends are being told; `settled` follows.
+        is_halted: nothing is run until `resume`.
     """
 
     __slots__ = (
         "_connection",
+        "_halted",
         "_idle",
+        "_in_thread",
         "_loop",
         "_operations",
         "_path",
         "_ring",
+        "_scheduled",
         "_settled",
         "_since",
         "_sql",
+        "_stands",
         "_thread",
         "_turnstile",
         "_under_way",
         "_wal",
+        "is_halted",
         "running",
     )
 
@@ -180,6 +199,8 @@ class Commits:
         thread: Executor | None,
         ring: Callable[[Iterable[Ring]], None],
         settled: Callable[[], None],
+        stands: Callable[[], bool] | None = None,
+        halted: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._sql = cast("Sql", connection.cursor())
@@ -189,10 +210,15 @@ class Commits:
         self._thread = thread
         self._ring = ring
         self._settled = settled
+        self._stands = stands
+        self._halted = halted
         self._loop = asyncio.get_running_loop()
         self._operations: deque[Operation] = deque()
+        self._scheduled: asyncio.Handle | None = None  # the next turn
         self._under_way = False
+        self._in_thread = False  # a group is there
         self.running = False
+        self.is_halted = False
         self._since: float | None = None  # when we found the turnstile taken first
         self._idle: asyncio.Future[None] | None = None
 
@@ -201,7 +227,7 @@ class Commits:
         self._operations.append(operation)
         if not self._under_way:
             self._under_way = True
-            self._loop.call_soon(self._turn)
+            self._schedule()
 
     async def drain(self) -> None:
         """Wait until all that was submitted is done."""
@@ -209,28 +235,85 @@ class Commits:
             self._idle = self._idle or self._loop.create_future()
             await asyncio.shield(self._idle)
 
+    # --- another file ----------------------------------------------------------------------------------
+
+    def halt(self) -> None:
+        """Begin no more transactions; `halted` is called when none runs."""
+        if self.is_halted:
+            return
+        self.is_halted = True
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self._since = None
+        if not self._in_thread and self._halted is not None:
+            self._halted()
+
+    def move_to(self, connection: apsw.Connection, *, wal: int | None) -> None:
+        """Go over to another file, while halted; what was held in the last one fails."""
+        self._connection = connection
+        self._sql = cast("Sql", connection.cursor())
+        self._wal = wal
+        held = [operation for operation in self._operations if operation.held]
+        self._operations = deque(operation for operation in self._operations if not operation.held)
+        self._fail(held, UnavailableError(f"{self._path} was deleted while it was used, with all that it held"))
+
+    def refuse(self, error: Exception) -> None:
+        """Fail all that waits, while halted: there is no file."""
+        waiting, self._operations = list(self._operations), deque()
+        self._fail(waiting, error)
+        self._go_on()
+
+    def resume(self) -> None:
+        """Go on."""
+        self.is_halted = False
+        self._settled()
+        self._go_on()
+
+    def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
+        for operation in operations:
+            operation.start()
+        self._tell(operations, [error] * len(operations))
+
+    # --- turns -----------------------------------------------------------------------------------------
+
+    def _schedule(self, delay: Seconds = 0.0) -> None:
+        if not self.is_halted:
+            self._scheduled = self._loop.call_later(delay, self._turn) if delay else self._loop.call_soon(self._turn)
+
+    def _go_on(self) -> None:
+        if self._operations:
+            self._under_way = True
+            self._schedule()
+            return
+        self._under_way = False
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
     def _turn(self) -> None:
+        self._scheduled = None
         if self._thread is not None:
             group = self._take()
-            self.running = True
+            self.running = self._in_thread = True
             try:
-                self._loop.run_in_executor(self._thread, self._in_thread, group)
+                self._loop.run_in_executor(self._thread, self._run_in_thread, group)
             except RuntimeError:  # the interpreter ends, and starts nothing in threads any more
-                self._in_thread(group)
+                self._run_in_thread(group)
             return
         if all(operation.reads for operation in self._operations):
             group = self._take()
-            self._finish(group, self._transact(group, reads=True))
+            self._end(group, self._judged(group, self._transact(group, reads=True)))
             return
         if not self._turnstile.enter():
             now = self._loop.time()
             self._since = self._since or now
             if now - self._since < _STUCK:
-                self._loop.call_later(_RETRY, self._turn)
+                self._schedule(_RETRY)
             else:
                 self._since = None
                 group = self._take()
-                self._finish(group, [self._stuck()] * len(group))
+                self._end(group, [self._stuck()] * len(group))
             return
         self._since = None
         group = self._take()
@@ -240,7 +323,7 @@ class Commits:
             self._turnstile.leave()
         self.running = True
         self._ring_for(group)  # before the flush: others see it already, so they may as well start
-        self._finish(group, self._flushed(group, outcomes))
+        self._end(group, self._judged(group, self._flushed(group, outcomes)))
 
     def _take(self) -> list[Operation]:
         group: list[Operation] = []
@@ -252,16 +335,16 @@ class Commits:
             group.append(operation)
         return group
 
-    def _in_thread(self, group: list[Operation]) -> None:
+    def _run_in_thread(self, group: list[Operation]) -> None:
         try:
             if self._turnstile.wait(_STUCK):
                 try:
                     outcomes = self._transact(group)
                 finally:
                     self._turnstile.leave()
-                outcomes = self._flushed(group, outcomes)
+                outcomes = self._judged(group, self._flushed(group, outcomes))
             else:
-                outcomes: Sequence[Exception | None] = [self._stuck()] * len(group)
+                outcomes: Sequence[Exception | None] | None = [self._stuck()] * len(group)
         except BaseException as error:  # told to those who wait, on the loop
             failure = (
                 error if isinstance(error, Exception) else UnavailableError(f"the commit was broken off: {error!r}")
@@ -269,11 +352,28 @@ class Commits:
             outcomes = [failure] * len(group)
         self._loop.call_soon_threadsafe(self._finish_thread, group, outcomes)
 
-    def _finish_thread(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
+    def _finish_thread(self, group: list[Operation], outcomes: Sequence[Exception | None] | None) -> None:
+        self._in_thread = False
         self._ring_for(group)
-        self._finish(group, outcomes)
+        was_halted = self.is_halted
+        self._end(group, outcomes)
+        if was_halted and self._halted is not None:
+            self._halted()
 
-    def _finish(self, group: list[Operation], outcomes: Sequence[Exception | None]) -> None:
+    def _end(self, group: list[Operation], outcomes: Sequence[Exception | None] | None) -> None:
+        """Tell the ends of a group; without outcomes it did not happen, and waits for another file."""
+        if outcomes is not None:
+            self._tell(group, outcomes)
+        else:
+            self._operations.extendleft(reversed(group))
+        self.running = False
+        self._settled()
+        if outcomes is None:
+            self.halt()
+        else:
+            self._go_on()
+
+    def _tell(self, group: Sequence[Operation], outcomes: Sequence[Exception | None]) -> None:
         self.running = True
         for operation, error in zip(group, outcomes, strict=True):
             try:
@@ -283,14 +383,6 @@ class Commits:
                     {"message": "telling the end of an operation failed", "exception": failure}
                 )
         self.running = False
-        self._settled()
-        if self._operations:
-            self._loop.call_soon(self._turn)
-            return
-        self._under_way = False
-        if self._idle is not None:
-            self._idle.set_result(None)
-            self._idle = None
 
     def _transact(self, group: list[Operation], *, reads: bool = False) -> Sequence[Exception | None]:
         """Run the group in one transaction; when that fails, each alone, so that only the guilty fails."""
@@ -340,6 +432,15 @@ class Commits:
                 for operation, outcome in zip(group, outcomes, strict=True)
             ]
         return outcomes
+
+    def _judged(
+        self, group: list[Operation], outcomes: Sequence[Exception | None]
+    ) -> Sequence[Exception | None] | None:
+        """Return what became of all; None when something is confirmed, or has failed, in a file that does not stand."""
+        if self._stands is None:
+            return outcomes
+        matters = any(operation.flush for operation in group) or any(outcome is not None for outcome in outcomes)
+        return None if matters and not self._stands() else outcomes
 
     def _stuck(self) -> UnavailableError:
         return UnavailableError(

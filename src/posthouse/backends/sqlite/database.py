@@ -3,33 +3,32 @@
 It opens and closes what they need together (directory, file, turnstile, bell), takes their operations
 to the group commit, rings after it, and once a second looks whether another process has died: the safety
 net below everything that is rung. What is in the tables is known by those who bring the operations.
+
+The file may be deleted under us, as it is disposable. That is noticed at that look, before anything is
+confirmed, and when something has failed. Then the commits halt, we let go of the old file, open the one that is
+at the path now (or make it), tell those who asked to be told, and go on. Messages in the old file are lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
+from time import time
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 
 import apsw
 
 from posthouse.backends.sqlite import peers
 from posthouse.backends.sqlite.bells import Bells, is_alive, remove_sockets, remove_stale
-from posthouse.backends.sqlite.commits import Call, Commits, flush
-from posthouse.backends.sqlite.faults import check_engine, ours
-from posthouse.backends.sqlite.place import (
-    DATABASE,
-    make_directory,
-    make_file,
-    make_socket_directory,
-    remove_socket_directory,
-)
-from posthouse.backends.sqlite.schema import bring_up_to_date
+from posthouse.backends.sqlite.commits import Call, Commits
+from posthouse.backends.sqlite.faults import check_engine
+from posthouse.backends.sqlite.identity import identity
+from posthouse.backends.sqlite.opened import MovedError, OpenFile, open_file
+from posthouse.backends.sqlite.place import DATABASE, make_directory, make_socket_directory, remove_socket_directory
 from posthouse.backends.sqlite.turnstile import Turnstile
-from posthouse.backends.sqlite.waiting import REGISTRY, noted
+from posthouse.backends.sqlite.waiting import MOVED, REGISTRY, noted
 from posthouse.errors import StorageError, UnavailableError
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log: Final = logging.getLogger("posthouse.sqlite")
+
 Flush = Literal["full", "normal"]
 
 SLOW_FLUSH: Final[Seconds] = 0.001
@@ -52,12 +53,8 @@ POLL: Final[Seconds] = 1.0
 """How often we look for what no bell has told us."""
 
 _PATIENCE: Final[Seconds] = 10.0
-_BUSY_AT_OPEN: Final = 5000
-_BUSY: Final = 250
 _FRESH: Final[Seconds] = 60.0
-
-_PAGES: Final = 1000
-"""The WAL is copied back after so many pages. A WAL that grows makes commits slower, measured (p50 494 to 778 us)."""
+_TRIES: Final = 5
 
 
 @final
@@ -71,23 +68,34 @@ class Database:
             moments before a power cut, and nothing when a process dies.
         engine: the version of SQLite, for tests.
         slow_flush: a flush that takes longer goes to a thread, in seconds.
+
+    Attributes:
+        peer: the id of this process.
+        polls: called once a second.
+        resets: called when the file was deleted and another one is open, before anything is done in that.
+        queue_rung: called when there is something in a queue.
+        registry_rung: called when the registry has changed.
+        bells: this process's bell, while it is open.
+        flush_time: how long a flush took at the opening.
     """
 
     __slots__ = (
         "_clock",
         "_commits",
-        "_connection",
         "_engine",
+        "_file",
+        "_finding",
         "_flush",
         "_has_sockets",
         "_heard",
+        "_is_lost",
         "_opening",
+        "_others",
         "_polling",
         "_slow_flush",
         "_thread",
         "_turnstile",
         "_users",
-        "_wal",
         "bells",
         "directory",
         "flush_time",
@@ -96,6 +104,7 @@ class Database:
         "polls",
         "queue_rung",
         "registry_rung",
+        "resets",
         "sockets",
     )
 
@@ -113,6 +122,7 @@ class Database:
         self.sockets = directory / "run"
         self.peer = secrets.token_hex(8)  # the transport says what it is; without one any will do
         self.polls: list[Callable[[], None]] = []
+        self.resets: list[Callable[[], None]] = []
         self.queue_rung: Callable[[int, int], None] | None = None
         self.registry_rung: Callable[[], None] | None = None
         self.bells: Bells | None = None
@@ -123,13 +133,15 @@ class Database:
         self._slow_flush = slow_flush
         self._users = 0
         self._opening = asyncio.Lock()
-        self._connection: apsw.Connection | None = None
-        self._wal: int | None = None  # open, to be flushed
+        self._file: OpenFile | None = None
+        self._finding: asyncio.Task[None] | None = None  # while the file was deleted, and we look for another one
+        self._is_lost = False  # it was deleted, and we have not found another one yet
         self._turnstile: Turnstile | None = None
         self._commits: Commits | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._polling: asyncio.TimerHandle | None = None
         self._heard: list[int] = []
+        self._others: list[str] = []  # that were entered at the last poll
         self._has_sockets = False
 
     async def open(self) -> None:
@@ -163,10 +175,16 @@ class Database:
                 self._polling.cancel()
             commits = self._started()
             try:
-                self.ring(await self.call(lambda sql: peers.leave(sql, self.peer, self._clock.now())))
+                if not self._is_lost:
+                    self.ring(await self.call(lambda sql: peers.leave(sql, self.peer, self._clock.now())))
             finally:
+                if self._finding is not None:
+                    await asyncio.wait({self._finding})
+                if self._is_lost:
+                    commits.refuse(UnavailableError(f"{self.path} was deleted, and there was no other one"))
                 await commits.drain()
                 self._commits = None
+                self._is_lost = False
                 if self.bells is not None:
                     self.bells.close()
                     self.bells = None
@@ -191,19 +209,22 @@ class Database:
         """
         self._started().submit(operation)
 
-    def call(self, function: Callable[[Sql], T], *, flush: bool = False, reads: bool = False) -> asyncio.Future[T]:
+    def call(
+        self, function: Callable[[Sql], T], *, flush: bool = False, reads: bool = False, held: bool = False
+    ) -> asyncio.Future[T]:
         """Run a function in the next transaction, and return its result.
 
         Args:
             function: is given the cursor; may run in a thread.
             flush: what it does must be on the disk before it is confirmed.
             reads: it only reads.
+            held: it is about what this very file holds: it fails if that was deleted meanwhile.
 
         Raises:
             UnavailableError: the database is not open, or (when awaited) it failed.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.submit(Call(function, future, flush=flush, reads=reads))
+        self.submit(Call(function, future, flush=flush, reads=reads, held=held))
         return future
 
     def ring(self, rings: Iterable[Ring]) -> None:
@@ -230,9 +251,7 @@ class Database:
 
     def _open(self) -> None:
         """Open all, in the thread."""
-        make_directory(self.directory)
-        make_file(self.path)
-        self.sockets = make_socket_directory(self.directory)
+        self._make_place()
         try:
             remove_stale(self.sockets, older_than=time() - _FRESH)
             if not is_alive(self.sockets, self.peer):
@@ -240,49 +259,45 @@ class Database:
             self._turnstile = Turnstile(self.directory)
         except OSError as error:
             raise StorageError(f"the data directory {self.directory} cannot be used: {error}") from error
-        try:
-            self._connect()
-        except apsw.Error as error:
-            raise ours(error, self.path) from error
-
-    def _connect(self) -> None:
-        turnstile = self._turnstile
-        assert turnstile is not None  # noqa: S101 - tells the type checker what _open has just done
-        if not turnstile.wait(_PATIENCE):
-            raise UnavailableError(f"another process has been writing to {self.path} for more than {_PATIENCE:.0f} s")
+        self._enter_turnstile()
         try:
             self.sockets = make_socket_directory(self.directory)  # the last to leave may have removed it just now
             self.bells = Bells(self.sockets, self.peer)
             self._has_sockets = True
-            self._connection = connection = apsw.Connection(str(self.path), statementcachesize=200)
-            connection.set_busy_timeout(_BUSY_AT_OPEN)
-            # A plan must not depend on the values that are bound, or a statement with `LIMIT ?` is prepared
-            # anew for each: 40 us instead of 3 (measured, SQLite 3.54).
-            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-            sql = cast("Sql", connection.cursor())
-            sql.execute("PRAGMA journal_mode = WAL").fetchall()
-            sql.execute("PRAGMA synchronous = NORMAL")  # what must be flushed, the commits flush
-            sql.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}").fetchall()
-            with connection:
-                bring_up_to_date(sql, self.path)
-                peers.join(sql, self.peer, self._clock.now())
-            if self._flush == "full":
-                # there as long as a connection is open; SQLite takes no locks on it that closing it could drop
-                self._wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-                _flush_names(self.directory)
-                self.flush_time = _flush_time(sql, self._wal, enough=self._slow_flush / 2)
-            connection.set_busy_timeout(_BUSY)
+            self._file = self._open_file()
         finally:
-            turnstile.leave()
+            self._turnstile.leave()
+        self.flush_time = self._file.flush_time
+
+    def _make_place(self) -> None:
+        make_directory(self.directory)
+        self.sockets = make_socket_directory(self.directory)
+
+    def _enter_turnstile(self) -> None:
+        assert self._turnstile is not None  # noqa: S101 - tells the type checker what _open has just done
+        if not self._turnstile.wait_anew(_PATIENCE):
+            raise UnavailableError(f"another process has been writing to {self.path} for more than {_PATIENCE:.0f} s")
+
+    def _open_file(self) -> OpenFile:
+        """Open the file that is at the path, or make it; inside the turnstile."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return open_file(
+                    self.path,
+                    flushes=self._flush == "full",
+                    enough=self._slow_flush / 2,
+                    enter=lambda sql: peers.join(sql, self.peer, self._clock.now()),
+                )
+            except MovedError:
+                if not left:
+                    raise
+        raise AssertionError  # the last try has returned or raised
 
     def _close(self) -> None:
         """Close all that is open, in the thread."""
-        if self._wal is not None:
-            os.close(self._wal)
-            self._wal = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         if self.bells is not None:
             self.bells.close()
             self.bells = None
@@ -297,16 +312,98 @@ class Database:
             self._turnstile = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        connection, turnstile, bells, thread = self._connection, self._turnstile, self.bells, self._thread
-        assert connection is not None and turnstile is not None and bells is not None and thread is not None  # noqa: S101, PT018 - _open made them
+        file, turnstile, bells, thread = self._file, self._turnstile, self.bells, self._thread
+        assert file is not None and turnstile is not None and bells is not None and thread is not None  # noqa: S101, PT018 - _open made them
         if self.flush_time <= self._slow_flush:
             thread.shutdown(wait=False)
             self._thread = None
         self._commits = Commits(
-            connection, self.path, turnstile, wal=self._wal, thread=self._thread, ring=self.ring, settled=self._settled
+            file.connection,
+            self.path,
+            turnstile,
+            wal=file.wal,
+            thread=self._thread,
+            ring=self.ring,
+            settled=self._settled,
+            stands=lambda: self._file is not None and self._file.stands(),
+            halted=self._find_file,
         )
         bells.listen(loop, self._rung)
         self._polling = loop.call_later(POLL, self._poll)
+
+    # --- when the file was deleted -----------------------------------------------------------------------
+
+    def _look_at_files(self) -> None:
+        """See whether our files still are those that others find; else find what they do."""
+        commits, file, turnstile = self._commits, self._file, self._turnstile
+        if commits is None or self._finding is not None:
+            return
+        if self._is_lost:
+            self._find_file()
+        elif not (file and file.stands_whole() and turnstile and turnstile.stands() and identity(str(self.sockets))):
+            commits.halt()
+
+    def _find_file(self) -> None:
+        """Open the file that is at the path now; the commits are halted."""
+        self._finding = asyncio.get_running_loop().create_task(self._go_over(), name="posthouse finds its file")
+
+    async def _go_over(self) -> None:
+        commits = self._started()
+        loop = asyncio.get_running_loop()
+        thread = self._thread or ThreadPoolExecutor(1)
+        try:
+            await loop.run_in_executor(thread, self._make_place)
+            if self.bells is not None:
+                self.bells.rehang()
+            is_another = await loop.run_in_executor(thread, self._replace_file)
+        except Exception as error:  # whatever it was, nobody may wait for ever; the next poll tries again
+            self._is_lost = True
+            _log.warning("%s was deleted, and there is no other one yet: %s", self.path, error)
+            commits.refuse(UnavailableError(f"{self.path} was deleted, and there is no other one yet: {error}"))
+        else:
+            self._is_lost = False
+            if is_another:
+                self._begin_anew(commits)
+            commits.resume()
+        finally:
+            self._finding = None
+            if thread is not self._thread:
+                thread.shutdown(wait=False)
+
+    def _replace_file(self) -> bool:
+        """Let go of a file that was deleted, and open another one, in the thread; return whether it was deleted."""
+        self._enter_turnstile()
+        try:
+            if self._file is not None:
+                if self._file.stands_whole():  # it was the lock files, or the sockets
+                    return False
+                self._file.abandon()
+                self._file = None
+            self._file = self._open_file()
+        finally:
+            if self._turnstile is not None:
+                self._turnstile.leave()
+        return True
+
+    def _begin_anew(self, commits: Commits) -> None:
+        assert self._file is not None  # noqa: S101 - the thread has just opened it
+        _log.warning(
+            "%s was deleted while it was used: the queued messages in it are lost; this process goes on with a new one",
+            self.path,
+        )
+        commits.move_to(self._file.connection, wal=self._file.wal)
+        for tell in self.resets:
+            try:
+                tell()
+            except Exception as error:  # the others must be told too, and the commits go on
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "telling that the file was deleted failed", "exception": error}
+                )
+        if self.bells is not None:
+            for peer in self._others:  # they would see it at their next poll
+                self.bells.ring(peer, [MOVED])
+
+    # --- what others have done -----------------------------------------------------------------------------
 
     def _started(self) -> Commits:
         if self._commits is None:
@@ -331,7 +428,9 @@ class Database:
             self._heard += numbers  # it may be meant for one whose end was not told yet, and who will wait then
             return
         for number in numbers:
-            if number == REGISTRY:
+            if number == MOVED:
+                self._look_at_files()
+            elif number == REGISTRY:
                 if self.registry_rung is not None:
                     self.registry_rung()
             elif self.queue_rung is not None:
@@ -340,6 +439,9 @@ class Database:
     def _poll(self) -> None:
         loop = asyncio.get_running_loop()
         self._polling = loop.call_later(POLL, self._poll)
+        self._look_at_files()
+        if self._commits is None or self._commits.is_halted:
+            return  # the next poll will tell
         if self.bells is not None:
             self.bells.rehang()
         self.call(peers.entered, reads=True).add_done_callback(self._look_after)
@@ -351,37 +453,12 @@ class Database:
             return  # the next poll looks again
         if self.peer not in entered.result():  # taken for dead: who is not entered is buried by nobody when it dies
             self.call(lambda sql: peers.join(sql, self.peer, self._clock.now())).add_done_callback(heed)
-        for peer in entered.result():
-            if peer != self.peer:
-                self.bury(peer)
+        self._others = [peer for peer in entered.result() if peer != self.peer]
+        for peer in self._others:
+            self.bury(peer)
 
 
 def heed(done: asyncio.Future[Any]) -> None:
     """Take note of a failure that changes nothing, as the net below catches what was not done."""
     if not done.cancelled():
         done.exception()
-
-
-def _flush_names(directory: Path) -> None:
-    """Have the names of new files on the disk: a WAL that is flushed and cannot be found is lost all the same."""
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _flush_time(sql: Sql, wal: int, *, enough: Seconds) -> Seconds:
-    """Return how long a commit that is flushed takes, the best of four: the others tell who else used the disk."""
-    times: list[Seconds] = []
-    for _ in range(4):
-        begun = perf_counter()
-        try:
-            sql.execute("UPDATE changes SET probe = probe + 1")
-        except apsw.FullError:
-            return 0.0  # what is there can be read and settled all the same
-        flush(wal)
-        times.append(perf_counter() - begun)
-        if times[-1] <= enough:
-            break  # quick enough; no start waits to know it better
-    return min(times)

@@ -17,11 +17,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast, final
 
+from posthouse.backends.sqlite.identity import identity, stands
 from posthouse.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from posthouse.backends.sqlite.identity import Identity
 
 LARGEST_FRAME: Final = 16 << 20
 """Bytes; a larger one closes the connection, since its length is likely no length at all."""
@@ -34,6 +37,7 @@ _HIGH_WATER: Final = 1 << 20
 
 _HEADER: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
+_NOWHERE: Final = (-1, -1)
 
 
 @final
@@ -168,7 +172,7 @@ class SqliteDirect:
     """
 
     __slots__ = (
-        "_broken", "_connecting", "_early", "_loopback", "_lost", "_receive", "_routes", "_server",
+        "_broken", "_connecting", "_early", "_loopback", "_lost", "_place", "_receive", "_routes", "_server",
         "_sockets", "links", "loop", "peer", "user",
     )  # fmt: skip
 
@@ -185,23 +189,50 @@ class SqliteDirect:
         self._loopback: list[bytes] = []
         self._early: list[tuple[str, list[bytes]]] = []  # what arrived before `listen`
         self._server: asyncio.Server | None = None
+        self._place: Identity | None = None  # of our socket; None while another one is being made
         self._sockets: Path | None = None
 
     async def open(self, sockets: Path) -> None:
-        """Be reachable, by a socket in this directory."""
+        """Be reachable, by a socket in this directory.
+
+        Raises:
+            StorageError: the socket cannot be made.
+        """
         self.loop = asyncio.get_running_loop()
         self._sockets = sockets
+        await self._serve()
+
+    async def _serve(self) -> None:
+        path = self._path(self.peer)
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.setblocking(False)
         try:
-            server.bind(self._path(self.peer))
+            server.bind(path)
+            self._place = identity(path)
         except OSError as error:
             server.close()
             raise StorageError(
-                f"the socket {self._path(self.peer)} cannot be made: {error.strerror}",
+                f"the socket {path} cannot be made: {error.strerror}",
                 hint="Two processes must not use the same peer id; otherwise see the rights of that directory.",
             ) from error
         self._server = await self.loop.create_unix_server(lambda: _Link(self), sock=server, backlog=512)
+
+    def rehang(self) -> None:
+        """Be reachable again if somebody has removed our socket; who is connected stays so."""
+        if self._server is None or self._place is None or stands(self._path(self.peer), self._place):
+            return
+        self._place = None  # this goes on until there is one
+        task = self.loop.create_task(self._serve_again(self._server))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _serve_again(self, before: asyncio.Server) -> None:
+        try:
+            await self._serve()
+        except StorageError:
+            self._place = _NOWHERE  # its directory is gone too; the next look tries again
+        else:
+            before.close()
 
     async def close(self) -> None:
         """Close all connections; what was handed to the kernel still arrives."""

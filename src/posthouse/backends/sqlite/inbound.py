@@ -3,6 +3,9 @@
 A receive that finds nothing is parked. It is run again when the process is rung for its queue, when
 something of the queue is due by itself, and when the slow poll finds something that was missed. What is
 done to the tables is in claiming and settling.
+
+When the file was deleted, what was received from it is not ours any more: settling and renewing say that it was
+lost. The receives that wait look into the new file.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ _LARGEST_BATCH: Final = 2048
 
 @final
 class Inbound:
-    """All that one open transport receives; also the owner of its holds.
+    """All that one open transport receives.
 
     Args:
         database: where the operations run.
@@ -50,7 +53,7 @@ class Inbound:
         clock: tells when leases end.
     """
 
-    __slots__ = ("_alarms", "_batch", "_clock", "_closed", "_database", "_known", "_loop", "_parked", "_peer")
+    __slots__ = ("_alarms", "_batch", "_clock", "_closed", "_database", "_known", "_loop", "_owner", "_parked", "_peer")
 
     def __init__(self, database: Database, *, peer: str, clock: Clock) -> None:
         self._database = database
@@ -62,6 +65,7 @@ class Inbound:
         self._parked: dict[int, list[Claim]] = {}  # by the number of their queue
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # when something of a waited-for queue is due
         self._closed = False
+        self._owner = object()  # of the holds: this transport, on this very file
 
     async def receive(self, queue: str, *, credit: int, wait: Seconds = 0.0) -> list[Delivery]:
         """Take up to `credit` messages, oldest first; wait for the first one up to `wait`."""
@@ -110,6 +114,13 @@ class Inbound:
         for claim in [claim for claims in self._parked.values() for claim in claims if claim.until <= now]:
             self._stop_waiting(claim)
 
+    def reset(self) -> None:
+        """Own nothing of a file that was deleted, and look into the new one."""
+        self._owner = object()
+        self._known.clear()
+        for number in list(self._parked):
+            self.claim_again(number)
+
     def close(self) -> None:
         """Let nobody wait any more."""
         self._closed = True
@@ -128,7 +139,7 @@ class Inbound:
             if not claim.future.done():
                 claim.future.set_exception(_closed())
             return
-        deliveries = claim.deliveries(self)
+        deliveries = claim.deliveries(self._owner)
         if claim.future.done():
             self._return(deliveries)
         elif deliveries or not claim.waits:
@@ -189,7 +200,7 @@ class Inbound:
             return future
         batch = self._batch
         if batch is None or batch.weight >= _LARGEST_BATCH:
-            batch = SettleBatch(self._peer, self, self._clock, started=self._started)
+            batch = SettleBatch(self._peer, self._owner, self._clock, started=self._started)
             self._database.submit(batch)
             self._batch = batch
         batch.add(outcomes, future)
@@ -206,7 +217,7 @@ class Inbound:
         lost: list[Delivery] = []
         for delivery in deliveries:
             hold, index = delivery.tag
-            if hold.owner is not self or hold.settled[index]:
+            if hold.owner is not self._owner or hold.settled[index]:
                 lost.append(delivery)
             elif hold.first:
                 wanted.setdefault(hold, []).append(delivery)
@@ -237,7 +248,8 @@ class Inbound:
                     split=[(whole, part.ids[0]) for _, (whole, _), part in parts],
                     alone=alone,
                     until=until,
-                )
+                ),
+                held=True,
             )
         except UnavailableError:
             for delivery, whole, part in parts:

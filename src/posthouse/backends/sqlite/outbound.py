@@ -3,6 +3,10 @@
 A send that is held back waits behind those that wait for the same room, and is tried again when the
 process is rung, at the slow poll, and no longer than `overflow_wait`. What a batch does to the tables is
 in sending.
+
+When the file was deleted, those who made the queues and bindings make them again in the new one, soon. Until
+then a send to what is not there fails as unavailable: nobody said that there is no such queue, and a topic
+whose queues are on their way must not forget what it is told.
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 _LARGEST_BATCH: Final = 2048
 """Messages after which a batch takes no more sends: the rest of the turn makes another transaction."""
+
+RETURN: Final[Seconds] = 3.0
+"""How long after the file was deleted queues and bindings are expected to come back: two polls, and some."""
 
 
 @final
@@ -78,6 +85,7 @@ class Outbound:
         "_numbers",
         "_overflow_wait",
         "_peer",
+        "_settled_at",
         "closed",
     )
 
@@ -91,6 +99,7 @@ class Outbound:
         self._numbers: dict[str, int] = {}  # of the queues that are sent to
         self._held: dict[str, deque[_Held]] = {}  # by the queue that is full
         self._again: dict[asyncio.Future[None], _Held] = {}  # of these, those that are being tried again
+        self._settled_at = 0.0  # by the loop's time: when what is not in the file is not expected to come back
         self.closed = False
 
     def send(self, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
@@ -113,6 +122,12 @@ class Outbound:
                 self._again[send.future] = send
                 self._join(send.messages, send.future)
 
+    def reset(self) -> None:
+        """The file was deleted: nothing is held back by its queues."""
+        self._settled_at = self._loop.time() + RETURN
+        self._numbers.clear()
+        self.try_again()
+
     def clock_was_set(self, now: Instant) -> None:
         """Refuse what was held back for long enough by the clock; the loop's time did not move."""
         for send in [send for held in self._held.values() for send in held if send.deadline <= now]:
@@ -129,12 +144,22 @@ class Outbound:
     def _join(self, messages: Sequence[Outgoing], future: asyncio.Future[None]) -> None:
         batch = self._batch
         if batch is None or batch.weight >= _LARGEST_BATCH:
-            batch = SendBatch(self._peer, self._clock, self._numbers, started=self._started, ended=self._ended)
+            batch = SendBatch(
+                self._peer,
+                self._clock,
+                self._numbers,
+                returning=self._is_returning,
+                started=self._started,
+                ended=self._ended,
+            )
             self._database.submit(batch)
             self._batch = batch
         batch.sends.append(messages)
         batch.futures.append(future)
         batch.weight += len(messages)
+
+    def _is_returning(self) -> bool:
+        return self._loop.time() < self._settled_at
 
     def _started(self) -> None:
         self._batch = None

@@ -53,9 +53,11 @@ class SqliteRegistry:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         database.registry_rung = self._poll
         database.polls.append(self._poll)
+        database.resets.append(self._reset)
         self._database = database
         self._clock = clock
         self._watchers: list[Callable[[], None]] = []
+        self._resets: list[Callable[[], None]] = []
         self._ours: set[str] = set()  # instances that we entered
         self._generation = -1  # that the watchers were told of
         self._is_open = False
@@ -82,6 +84,10 @@ class SqliteRegistry:
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` soon after anything but a heartbeat has changed."""
         self._watchers.append(changed)
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the file was deleted, and another one is open."""
+        self._resets.append(callback)
 
     # --- contracts and subscriptions -----------------------------------------------------------------
 
@@ -159,6 +165,13 @@ class SqliteRegistry:
     def _changed(self) -> None:
         for watcher in self._watchers:
             watcher()
+
+    def _reset(self) -> None:
+        if self._is_open:
+            self._generation = -1  # the new file may have come to the same number
+            for tell in self._resets:
+                tell()
+            self._changed()
 
     def _poll(self) -> None:
         """Look whether anything has changed, rung or not, and take out instances whose lease has run out."""

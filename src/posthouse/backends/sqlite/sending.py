@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from posthouse.backends.sqlite.commits import Operation
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, enter, wake
-from posthouse.errors import PosthouseError, QueueFullError, QueueUnknownError
+from posthouse.errors import PosthouseError, QueueFullError, QueueUnknownError, UnavailableError
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,6 +35,8 @@ RESTING: Final = """
 SELECT message, length(frame) FROM returned CROSS JOIN messages ON id = message
 WHERE queue = ? AND holder = '' ORDER BY due, message"""
 FRESH: Final = "SELECT id, length(frame) FROM messages WHERE id > ? AND id < ? ORDER BY id"
+
+_DELETED: Final = "the database was deleted a moment ago; send it once more"
 
 _CHUNKS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 
@@ -100,6 +102,7 @@ class SendBatch(Operation):
         peer: this process, which waits when a send is held back.
         clock: tells when a message is stored.
         numbers: the numbers of queues, as far as this process has seen them; may be out of date.
+        returning: says whether what is not there may yet come back, since the file was deleted a moment ago.
         started: called when nothing more may join.
         ended: is given the batch when it is done, and the error if none of it was.
 
@@ -110,7 +113,10 @@ class SendBatch(Operation):
         rings: whom to ring after the commit.
     """
 
-    __slots__ = ("_clock", "_ended", "_numbers", "_peer", "_started", "futures", "refused", "rings", "sends", "weight")
+    __slots__ = (
+        "_clock", "_ended", "_numbers", "_peer", "_returning", "_started", "futures", "refused", "rings", "sends",
+        "weight",
+    )  # fmt: skip
 
     flush = True
 
@@ -120,12 +126,14 @@ class SendBatch(Operation):
         clock: Clock,
         numbers: dict[str, int],
         *,
+        returning: Callable[[], bool],
         started: Callable[[], None],
         ended: Callable[[SendBatch, Exception | None], None],
     ) -> None:
         self._peer = peer
         self._clock = clock
         self._numbers = numbers
+        self._returning = returning
         self._started = started
         self._ended = ended
         self.sends: list[Sequence[Outgoing]] = []
@@ -181,12 +189,17 @@ class SendBatch(Operation):
         for message in messages:
             address = message.address
             if message.topic:
-                for queue in (
+                bound = (
                     topics[address] if address in topics else _find_bound(sql, self._numbers, queues, topics, address)
-                ):
+                )
+                if not bound and self._returning():
+                    return UnavailableError(f"no queue hears {address!r} again yet, since {_DELETED}")
+                for queue in bound:
                     wanted.setdefault(queue, []).append(message.frame)
                 continue
             queue = queues[address] if address in queues else _find(sql, self._numbers, queues, address)
+            if queue is None and self._returning():
+                return UnavailableError(f"there is no queue {address!r} again yet, since {_DELETED}")
             if queue is None:
                 return QueueUnknownError(f"there is no queue {address!r}")
             wanted.setdefault(queue, []).append(message.frame)

@@ -95,6 +95,8 @@ class SettleBatch(Operation):
         "weight",
     )
 
+    held = True
+
     def __init__(
         self,
         peer: str,

@@ -54,6 +54,8 @@ class SqliteTransport:
         database.peer = peer
         database.queue_rung = self._rung
         database.polls.append(self._poll)
+        database.resets.append(self._reset)
+        self._resets: list[Callable[[], None]] = []
         self._database = database
         self._peer = peer
         self._clock = clock
@@ -97,6 +99,10 @@ class SqliteTransport:
             await self._direct.close()
         finally:
             await self._database.close()
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the file was deleted, and another one is open."""
+        self._resets.append(callback)
 
     # --- queues and topics ---------------------------------------------------------------------------
 
@@ -187,8 +193,16 @@ class SqliteTransport:
 
     def _poll(self) -> None:
         if self._inbound is not None and self._outbound is not None:
+            self._direct.rehang()
             self._inbound.poll()
             self._outbound.try_again()
+
+    def _reset(self) -> None:
+        if self._inbound is not None and self._outbound is not None:
+            self._inbound.reset()
+            self._outbound.reset()
+            for tell in self._resets:
+                tell()
 
     def _clock_was_set(self) -> None:
         if self._inbound is not None and self._outbound is not None:

@@ -8,6 +8,10 @@ They are flocks, so that a killed process frees them, and they are asked for wit
 writer waits for about as long as a transaction of another lasts, then gives the loop back. It gives
 its turn back as well, since what runs on the loop meanwhile may take long, and all would wait for it.
 
+Somebody may delete the lock files, and then two processes would hold two locks. So who opens or replaces
+the database asks, once inside, whether its lock files still are those at their paths, and else takes the
+new ones.
+
 Measured: shares of two and three writers, see tests/unit/backends/sqlite/test_turnstile.py.
 """
 
@@ -17,6 +21,8 @@ import fcntl
 import os
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Final
+
+from posthouse.backends.sqlite.identity import stands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +35,9 @@ PATIENCE: Final[Seconds] = 0.001
 
 _NAP: Final[Seconds] = 0.0002
 
+_TURN: Final = "turn.lock"
+_WRITE: Final = "write.lock"
+
 
 class Turnstile:
     """Lets one writer of a data directory through at a time.
@@ -37,11 +46,11 @@ class Turnstile:
         directory: where the two lock files are.
     """
 
-    __slots__ = ("_turn", "_write")
+    __slots__ = ("_directory", "_turn", "_write")
 
     def __init__(self, directory: Path) -> None:
-        self._turn = _lock_file(directory / "turn.lock")
-        self._write = _lock_file(directory / "write.lock")
+        self._directory = directory
+        self._turn, self._write = _lock_files(directory)
 
     def enter(self, patience: Seconds = PATIENCE) -> bool:
         """Go through, or return False when that took too long; then try again a little later.
@@ -76,14 +85,54 @@ class Turnstile:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         return True
 
+    def wait_anew(self, limit: Seconds) -> bool:
+        """Go through by the lock files that are at their paths, so that whoever else does so has to wait; blocks.
+
+        Args:
+            limit: how long to wait, in seconds.
+        """
+        end = perf_counter() + limit
+        while self.wait(limit):
+            if self.stands():
+                return True
+            self.leave()
+            self.renew()
+            if perf_counter() > end:
+                break
+        return False
+
     def leave(self) -> None:
         """Let the next one through."""
         fcntl.flock(self._write, fcntl.LOCK_UN)
+
+    def stands(self) -> bool:
+        """Return whether the lock files are the ones at their paths, which all others use."""
+        return _is_at(self._directory / _TURN, self._turn) and _is_at(self._directory / _WRITE, self._write)
+
+    def renew(self) -> None:
+        """Take the lock files that are at their paths now, or make them; blocks, and not while inside."""
+        turn, write = _lock_files(self._directory)
+        self.close()
+        self._turn, self._write = turn, write
 
     def close(self) -> None:
         """Let go of the files, and so of the locks."""
         os.close(self._turn)
         os.close(self._write)
+
+
+def _lock_files(directory: Path) -> tuple[int, int]:
+    turn = _lock_file(directory / _TURN)
+    try:
+        return turn, _lock_file(directory / _WRITE)
+    except OSError:
+        os.close(turn)
+        raise
+
+
+def _is_at(path: Path, lock: int) -> bool:
+    held = os.fstat(lock)
+    return stands(str(path), (held.st_dev, held.st_ino))
 
 
 def _lock_file(path: Path) -> int:

@@ -16,7 +16,10 @@ RECEIVER: Final = 0
 SENDER: Final = 1
 
 REGISTRY: Final = 0
-"""What is rung when the registry has changed; all others are queues, from 2 on."""
+"""What is rung when the registry has changed."""
+
+MOVED: Final = 1
+"""What is rung when the file was deleted, and there is another one; all other numbers are queues, from 2 on."""
 
 Ring = tuple[str, int]
 """A peer, and what its ring is about."""

@@ -7,7 +7,8 @@ Subclass a suite in a test module of yours, and give it the one fixture that it 
         def make_transport(self, clock: ManualClock, tmp_path: Path) -> MakeTransport:
             return lambda peer: MyTransport(tmp_path, peer=peer, clock=clock)
 
-What an engine cannot do, it declares in `features`; tests that need it are then skipped. The suites
+What an engine cannot do, it declares in `features`; tests that need it are then skipped. So are those of an
+engine whose data is wiped while it is used, without a fixture `wipe_engine` that does that. The suites
 need pytest and anyio's plugin. Where pytest is strict about markers, put
 `pytest_plugins = ["posthouse.testing.conformance.plugin"]` into the outermost conftest.py.
 
@@ -27,14 +28,15 @@ _PARTS = (
     "inspection",
     "letters",
     "registry",
+    "reset",
     "settling",
     "topics",
     "waiting",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from posthouse.testing.conformance.engine import MakeTransport  # noqa: E402 - only now, or asserts would not tell why
+from posthouse.testing.conformance.engine import MakeTransport, WipeEngine  # noqa: E402 - only now, or asserts would not tell why
 from posthouse.testing.conformance.registry import MakeRegistry, RegistrySuite  # noqa: E402
 from posthouse.testing.conformance.transport import TransportSuite  # noqa: E402
 
-__all__ = ["MakeRegistry", "MakeTransport", "RegistrySuite", "TransportSuite"]
+__all__ = ["MakeRegistry", "MakeTransport", "RegistrySuite", "TransportSuite", "WipeEngine"]

@@ -17,6 +17,7 @@ from posthouse.testing.clock import ManualClock
 
 Tests = TypeVar("Tests")
 PassTime: TypeAlias = Callable[[Seconds], Awaitable[None]]
+WipeEngine: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class MakeTransport(Protocol):
@@ -70,6 +71,11 @@ class OnOneEngine:
             clock.advance(by)
 
         return advance
+
+    @pytest.fixture
+    def wipe_engine(self) -> WipeEngine:
+        """Give what deletes all that the engine holds, while it is used. Override this, or its tests are skipped."""
+        pytest.skip("nothing says how to wipe the engine; see the fixture `wipe_engine`")
 
     @pytest.fixture
     async def open_transport(

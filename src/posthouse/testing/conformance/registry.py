@@ -22,7 +22,7 @@ from posthouse.testing.clock import ManualClock
 
 if TYPE_CHECKING:
     from posthouse.clock import Seconds
-    from posthouse.testing.conformance.engine import PassTime
+    from posthouse.testing.conformance.engine import PassTime, WipeEngine
 
 GREETED = SubscriptionRecord(name="greeter.greeted", topic="people.met", mode=Mode.QUEUED)
 PARTED = SubscriptionRecord(name="greeter.parted", topic="people.left", mode=Mode.VOLATILE)
@@ -134,6 +134,11 @@ class RegistrySuite:
             clock.advance(by)
 
         return advance
+
+    @pytest.fixture
+    def wipe_engine(self) -> WipeEngine:
+        """Give what deletes all that the engine holds, while it is used. Override this, or its tests are skipped."""
+        pytest.skip("nothing says how to wipe the engine; see the fixture `wipe_engine`")
 
     @pytest.fixture
     async def registry(self, make_registry: MakeRegistry) -> AsyncIterator[Registry]:
@@ -415,3 +420,58 @@ class RegistrySuite:
         await bell.until_rung()
 
         assert [contract.service for contract in await other.contracts()] == ["greeter"]
+
+    # --- an engine that is wiped -----------------------------------------------------------------------
+
+    async def wipe(self, wipe_engine: WipeEngine, *registries: Registry) -> None:
+        """Wipe the engine, and wait until these are told."""
+        told = [asyncio.Event() for _ in registries]
+        for registry, event in zip(registries, told, strict=True):
+            registry.on_reset(event.set)
+        await wipe_engine()
+        async with asyncio.timeout(self.patience):
+            for event in told:
+                await event.wait()
+
+    async def test_a_wiped_engine_knows_nothing(self, wipe_engine: WipeEngine, registry: Registry, other: Registry):
+        await registry.announce(GREETER)
+        await registry.register([ONE])
+
+        await self.wipe(wipe_engine, registry, other)
+
+        for each in registry, other:
+            assert (await each.subscriptions(), await each.instances()) == ([], [])
+
+    async def test_a_wiped_engine_rings(self, wipe_engine: WipeEngine, registry: Registry, other: Registry):
+        await registry.announce(GREETER)
+        bells = [self.bell(registry), self.bell(other)]
+        for bell in bells:
+            await bell.rings_now()
+
+        await self.wipe(wipe_engine, registry, other)
+
+        for bell in bells:
+            await bell.until_rung()
+
+    async def test_what_is_told_again_is_known_to_all(
+        self, wipe_engine: WipeEngine, registry: Registry, other: Registry
+    ):
+        await registry.announce(GREETER)
+        await registry.register([ONE])
+
+        await self.wipe(wipe_engine, registry, other)
+        await registry.announce(GREETER)
+        await registry.register([ONE])
+
+        assert [contract.service for contract in await other.contracts()] == ["greeter"]
+        assert await other.subscriptions() == [GREETED]
+        assert [instance.id for instance in await other.instances()] == ["greeter-1"]
+
+    async def test_everyone_is_told_that_all_is_gone(
+        self, wipe_engine: WipeEngine, registry: Registry, other: Registry
+    ):
+        await registry.announce(GREETER)
+
+        await self.wipe(wipe_engine, registry, other)
+
+        assert (await registry.contracts(), await other.contracts()) == ([], [])
