@@ -13,6 +13,7 @@ import msgspec
 from posthouse.contracts.registry import Contract, EventRecord, OperationRecord, SubscriptionRecord
 from posthouse.declare.schema_of import schema
 from posthouse.declare.values import HttpRequest
+from posthouse.declare.wrong import wrong
 
 if TYPE_CHECKING:
     from posthouse.declare.service import Service
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def contract_of(service: Service) -> Contract:
-    """Return what a service offers, tells and hears; its version is a digest of the rest."""
+    """Return what a service offers, tells and hears; its version is a digest of the rest.
+
+    What hears of outcomes and of acks is no part of it: nobody else needs to know.
+
+    Raises:
+        DeclarationError: see `check_acks`.
+    """
+    check_acks(service)
     operations = tuple(_operation(handler) for handler in service.operations.values())
     events = tuple(
         EventRecord(
@@ -40,6 +48,25 @@ def contract_of(service: Service) -> Contract:
         events=events,
         subscriptions=subscriptions,
     )
+
+
+def check_acks(service: Service) -> None:
+    """See to it that a service answers what it wants to hear the acks of, now that all is declared.
+
+    Raises:
+        DeclarationError: an on_ack names an operation without a handler here, or with another contract.
+    """
+    for heard in service.ack_handlers.values():
+        name, asked = heard.operation.name, heard.operation
+        answered = next((each.operation for each in service.operations.values() if each.name == name), None)
+        of = f"{service.name}.on_ack({name!r})"
+        if answered is None:
+            raise wrong(
+                f"{of}: {service.name!r} has no handler for it", "declare one, or leave on_ack out", where=heard.place
+            )
+        if (asked.request, asked.reply, asked.mode) != (answered.request, answered.reply, answered.mode):
+            do = "give on_ack what the handler's decorator returned, or the contract that both share"
+            raise wrong(f"{of}: its handler has another contract, {answered!r}", do, where=heard.place)
 
 
 def _operation(handler: Handler) -> OperationRecord:

@@ -1,4 +1,4 @@
-"""From a function and its options to what a Service keeps: a Handler or a Subscription.
+"""From a function and its options to what a Service keeps: a Handler, a Subscription, a ReplyHandler.
 
 Here a declaration is judged as a whole: the function against its contract, the options against each
 other, the name and the route against those that are there.
@@ -6,13 +6,15 @@ other, the name and the route against those that are there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import typing
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from posthouse.declare import options, signature
 from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
 from posthouse.declare.route import check_route, same_requests
 from posthouse.declare.schema_of import fits
-from posthouse.declare.target import Handler, Subscription, Target
+from posthouse.declare.target import Handler, ReplyHandler, Subscription, Target
+from posthouse.declare.values import Reply
 from posthouse.declare.wrong import wrong
 from posthouse.errors import NotBuiltError
 from posthouse.message.names import check_name
@@ -130,6 +132,55 @@ def subscription_of(
     )
 
 
+def reply_handler_of(
+    service: str,
+    function: Callable[..., Any],
+    how: Mapping[str, Any],
+    operation: Operation[Any, Any],
+    *,
+    what: Literal["reply", "ack"],
+    taken: Iterable[Target],
+) -> ReplyHandler:
+    """Return what a function makes that hears of outcomes, or of acks; the arguments are those of `handler_of`.
+
+    Raises:
+        DeclarationError: see Service.on_reply and Service.on_ack.
+        IllegalNameError: service and operation have too long a name together.
+    """
+    says = signature.read(function)
+    place = says.place
+    name = f"{service}.on_{what}.{operation.name}"
+    of = f"{service}.on_{what}({operation.name!r})"
+    options.check_known(how, options.RUN, of, place)
+    check_name(name, f"on_{what} handler")
+    _check_reply(operation, says, of)
+    _check_silent(says, of)
+    _check_free(name, "", taken, of, place)
+    return ReplyHandler(
+        name=name,
+        function=function,
+        is_async=says.is_async,
+        context=says.context,
+        run=options.run_options(how, of, place),
+        place=place,
+        operation=operation,
+        what=what,
+    )
+
+
+def _check_reply(operation: Operation[Any, Any], says: signature.Signature, of: str) -> None:
+    """See to it that a function takes the Reply of an operation, as far as can be told at import."""
+    kind = typing.get_origin(says.data) or says.data
+    if isinstance(kind, type) and kind not in {Reply, Any}:
+        do = "write `reply: Reply[Charge, Receipt]`, with the operation's types: it is given the request too"
+        raise wrong(f"{of} takes {says.data!r}", do, where=says.place)
+    declared = (operation.request, operation.reply)
+    for ours, its, which in zip(typing.get_args(says.data), declared, ("request", "reply"), strict=False):
+        if not fits(its, into=ours):
+            do = f"write what {operation.name!r} says: {its!r}"
+            raise wrong(f"{of} takes a Reply whose {which} is {ours!r}", do, where=says.place)
+
+
 def _check_contract(contract: Operation[Any, Any], says: signature.Signature, how: Mapping[str, Any], of: str) -> None:
     """See to it that a function can stand for its contract, as far as can be told at import."""
     place = says.place
@@ -157,7 +208,8 @@ def _check_free(name: str, http: str, taken: Iterable[Target], of: str, place: s
     """See to it that nothing else has the name, which is the address of a queue, or the route."""
     for target in taken:
         if target.name == name:
-            do = "give one of them another name with name="
+            one = isinstance(target, ReplyHandler)
+            do = "make one function of the two" if one else "give one of them another name with name="
             raise wrong(f"{of} has the name of what stands at {target.place}", do, where=place)
         if isinstance(target, Handler) and target.http and same_requests(http, target.http):
             do = "give one of them another route"

@@ -6,27 +6,29 @@ runs it, and two hosts may. What is wrong with a declaration is said at import, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from posthouse.declare.entry import handler_of, short_of, subscription_of
+from posthouse.declare.entry import handler_of, reply_handler_of, short_of, subscription_of
 from posthouse.declare.operation import DEFAULT_EVENT_MODE, Event, Mode, Operation
 from posthouse.declare.options import count
 from posthouse.declare.wrong import wrong
 from posthouse.errors import NotBuiltError, Reject
+from posthouse.message.message import Mode as Promise
 from posthouse.message.names import check_part, service_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
-    from typing import Literal, Unpack
+    from typing import Unpack
 
     from typing_extensions import TypeForm
 
     from posthouse.clock import Duration
     from posthouse.declare import shapes
     from posthouse.declare.marks import AwaitedContext, BlockingContext
-    from posthouse.declare.target import Handler, Subscription, Target
+    from posthouse.declare.target import Handler, ReplyHandler, Subscription, Target
     from posthouse.declare.values import Gap, Reply
 
     _Ctx = TypeVar("_Ctx", bound=AwaitedContext)
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 _Req = TypeVar("_Req")
 _Rep = TypeVar("_Rep")
 _T = TypeVar("_T")
-
-_JOURNALED_ONLY: Final = "it needs journaled delivery, which this version does not have"
 
 
 class Service:
@@ -48,17 +48,18 @@ class Service:
         overflow: what a full queue does: refuse the message, hold the sender back, or drop its oldest message.
         concurrency: how many of its handlers run at once in one instance; 1 or more.
         lifespan: an async context manager around its handlers, in the loop that runs them.
-        schema: SQL scripts for the built-in store; not in this version.
+        schema: SQL scripts for the built-in store, each of which is run once, in order: add, never change.
 
     Attributes:
         operations: what runs for requests, by the short name.
         subscriptions: what runs for events, by the short name.
         events: what it publishes, by the short name.
+        reply_handlers: what runs for the outcomes of requests that it sent, by the operation's full name.
+        ack_handlers: what runs when callers have applied its replies, by the operation's full name.
 
     Raises:
         IllegalNameError: the name breaks the grammar.
         DeclarationError: an argument is out of its bounds.
-        NotBuiltError: there is a schema.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class Service:
         if lifespan is not None and not callable(lifespan):
             raise wrong(f"lifespan= of {of} is {lifespan!r}", "give it an @asynccontextmanager function")
         self.lifespan = lifespan
-        if schema:
-            raise NotBuiltError(f"schema= of {of} needs the built-in store, which this version does not have")
+        self.schema = _scripts(schema, of)
         self.operations: dict[str, Handler] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.events: dict[str, Event[Any]] = {}
+        self.reply_handlers: dict[str, ReplyHandler] = {}
+        self.ack_handlers: dict[str, ReplyHandler] = {}
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
@@ -201,15 +203,31 @@ class Service:
 
     def on_gap(self, event: Event[Any], /) -> shapes.Hears[Gap]:
         """Say what runs when events are gone for ever; not in this version."""
-        raise NotBuiltError(f"on_gap({event.name!r}): {_JOURNALED_ONLY}")
+        raise NotBuiltError(f"on_gap({event.name!r}): this version keeps no events, so none can be missing from them")
 
     def on_reply(self, op: Operation[_Req, _Rep], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Reply[_Req, _Rep]]:
-        """Say what runs when the reply to an earlier `send` is there; not in this version."""
-        raise NotBuiltError(f"on_reply({op.name!r}): {_JOURNALED_ONLY}")
+        """Say what runs when the outcome of an earlier `send` is there; gives the function back unchanged.
+
+        It is given a Reply, good or bad, and takes effect once for each request. Returning commits what it
+        did, and then the other service is told that its reply was applied. The options are those of `shapes.Run`.
+
+        Raises:
+            DeclarationError: as for `handler`; or the operation is not journaled, so no reply is kept.
+            IllegalNameError: service and operation have too long a name together.
+        """
+        return self._on("reply", op, how, self.reply_handlers)
 
     def on_ack(self, op: Operation[_Req, _Rep], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Reply[_Req, _Rep]]:
-        """Say what runs when the caller has applied our reply; not in this version."""
-        raise NotBuiltError(f"on_ack({op.name!r}): {_JOURNALED_ONLY}")
+        """Say what runs when a caller has applied our reply; gives the function back unchanged.
+
+        It is given a Reply: what was asked, and what was answered; it takes effect once for each request.
+        The options are those of `shapes.Run`. That the operation has a handler here is checked at start.
+
+        Raises:
+            DeclarationError: as for `on_reply`; or the operation is another service's.
+            IllegalNameError: service and operation have too long a name together.
+        """
+        return self._on("ack", op, how, self.ack_handlers)
 
     def schedule(
         self, when: str, /, *, tz: str = "UTC", **how: Unpack[shapes.Run]
@@ -217,8 +235,36 @@ class Service:
         """Say what runs at certain times; not in this version."""
         raise NotBuiltError(f"schedule({when!r}): this version has no schedules")
 
+    def _on(
+        self, what: Literal["reply", "ack"], op: Operation[Any, Any], how: Any, into: dict[str, ReplyHandler]
+    ) -> Any:
+        verb = f"{self.name}.on_{what}"
+        if not isinstance(op, Operation):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong(f"{verb}() was given {op!r}", f"give it an Operation, as in @shop.on_{what}(charge)")
+        if op.promise is not Promise.JOURNALED:
+            raise wrong(
+                f"{verb}({op.name!r}): the operation has mode={op.mode!r}, and only journaled delivery keeps replies",
+                f"declare it with mode='journaled', or leave on_{what} out",
+            )
+        if what == "ack" and service_of(op.name) != self.name:
+            raise wrong(
+                f"{verb}({op.name!r}): an ack goes to the service that answered, {service_of(op.name)!r}",
+                f"take it up in Service({service_of(op.name)!r}), or hear of the outcome with on_reply",
+            )
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            into[op.name] = reply_handler_of(self.name, function, how, op, what=what, taken=self._targets())
+            return function
+
+        return enter
+
     def _targets(self) -> list[Target]:
-        return [*self.operations.values(), *self.subscriptions.values()]
+        return [
+            *self.operations.values(),
+            *self.subscriptions.values(),
+            *self.reply_handlers.values(),
+            *self.ack_handlers.values(),
+        ]
 
     def _own(self, name: str, what: str) -> None:
         if service_of(name) != self.name:
@@ -226,3 +272,13 @@ class Service:
                 f"{what} {name!r} belongs to service {service_of(name)!r}, not to {self.name!r}",
                 f"take it up in Service({service_of(name)!r}), or name the contract '{self.name}.{short_of(name)}'",
             )
+
+
+def _scripts(schema: Any, of: str) -> tuple[str, ...]:
+    if isinstance(schema, str | bytes) or not isinstance(schema, Sequence):
+        raise wrong(f"schema= of {of} is {schema!r}", 'give a list of SQL scripts, as in schema=["CREATE TABLE ..."]')
+    scripts = tuple(cast("Sequence[Any]", schema))
+    for script in scripts:
+        if not isinstance(script, str) or not script.strip():
+            raise wrong(f"schema= of {of} holds {script!r}", "list SQL scripts, none of them empty")
+    return scripts

@@ -1,6 +1,7 @@
-"""What is run for a message: a handler, or a subscription. Both are Targets, and run alike.
+"""What is run for a message: a handler, a subscription, or what hears of a request's outcome or of its ack.
 
-These are what a Service has collected, for the runtime to read; a program's author never makes one.
+All are Targets, and run alike. They are what a Service has collected, for the runtime to read; a
+program's author never makes one.
 """
 
 from __future__ import annotations
@@ -85,3 +86,15 @@ class Subscription(Target, frozen=True, kw_only=True, eq=False):
 
     event: Event[Any]
     start: Literal["new", "first"] = "new"
+
+
+class ReplyHandler(Target, frozen=True, kw_only=True, eq=False):
+    """What runs when the outcome of a request is there, or when a caller has applied ours; it is given a Reply.
+
+    Attributes:
+        operation: the contract, by whose types the Reply is read.
+        what: the outcome of a request that this service sent (reply), or of one that it answered (ack).
+    """
+
+    operation: Operation[Any, Any]
+    what: Literal["reply", "ack"]

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 import msgspec
 import pytest
 
-from posthouse.declare.operation import Event, Operation
+from posthouse.declare.operation import Event, Mode, Operation
 from posthouse.declare.service import Service
 from posthouse.declare.target import RunOptions
 from posthouse.declare.values import Gap, HttpRequest, Reply
@@ -511,6 +511,159 @@ def test_a_subscription_must_take_what_the_event_tells_and_return_nothing(prices
         cast("Any", prices).on(Price)
 
 
+# --- replies and acks --------------------------------------------------------------------------------
+
+charge = Operation("cards.charge", Order, Price, mode="journaled")
+journaled_drop = Operation("prices.drop", Order, None, mode="journaled")
+
+
+async def hears(reply: Reply[Order, Price]) -> None: ...
+async def hears_with_context(reply: Reply[Order, Price], ctx: Context) -> None: ...
+def hears_in_a_thread(reply: Reply[Order, Price]) -> None: ...
+def hears_in_a_thread_with_context(reply: Reply[Order, Price], ctx: SyncContext) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "is_async", "context"),
+    [
+        (hears, True, "none"),
+        (hears_with_context, True, "async"),
+        (hears_in_a_thread, False, "none"),
+        (hears_in_a_thread_with_context, False, "sync"),
+    ],
+)
+def test_a_reply_handler_keeps_its_operation_and_gives_the_function_back(
+    prices: Service, function: Callable[..., Any], is_async: bool, context: str
+):
+    given = cast("Any", prices).on_reply(charge, attempts=5, timeout="2s")(function)
+
+    heard = prices.reply_handlers["cards.charge"]
+    assert given is function
+    assert (heard.name, heard.what, heard.operation) == ("prices.on_reply.cards.charge", "reply", charge)
+    assert (heard.function, heard.is_async, heard.context) == (function, is_async, context)
+    assert (heard.run.attempts, heard.run.timeout, heard.batch) == (5, 2.0, 0)
+    assert HERE in heard.place
+    assert not prices.ack_handlers
+
+
+def test_an_ack_handler_is_kept_beside_the_reply_handler_of_the_same_operation(prices: Service):
+    async def dropped(reply: Reply[Order, None]) -> None: ...
+
+    prices.on_ack(journaled_drop)(dropped)
+    prices.on_reply(journaled_drop)(dropped)
+
+    heard = prices.ack_handlers["prices.drop"]
+    assert (heard.name, heard.what, heard.operation) == ("prices.on_ack.prices.drop", "ack", journaled_drop)
+    assert prices.reply_handlers["prices.drop"].name == "prices.on_reply.prices.drop"
+
+
+def hears_any(reply: Reply[Any, Any]) -> None: ...
+def hears_bare(reply: Reply) -> None: ...  # pyright: ignore
+def hears_anything(reply: Any) -> None: ...
+def hears_wider(reply: Reply[object, msgspec.Struct]) -> None: ...
+def hears_a_union(reply: Reply[Order | None, Price | None]) -> None: ...
+
+
+CAN_HEAR: list[Callable[..., Any]] = [hears_any, hears_bare, hears_anything, hears_wider, hears_a_union]
+
+
+@pytest.mark.parametrize("function", CAN_HEAR)
+def test_a_reply_whose_types_may_fit_is_taken(prices: Service, function: Callable[..., Any]):
+    prices.on_reply(charge)(function)
+
+    assert prices.reply_handlers["cards.charge"].function is function
+
+
+def hears_data(order: Order) -> None: ...
+def hears_list(replies: list[Reply[Order, Price]]) -> None: ...
+def hears_other_request(reply: Reply[Price, Price]) -> None: ...
+def hears_narrower_request(reply: Reply[Rush, Price]) -> None: ...
+def hears_other_reply(reply: Reply[Order, Order]) -> None: ...
+def hears_no_reply(reply: Reply[Order, None]) -> None: ...
+def answers(reply: Reply[Order, Price]) -> int: ...  # pyright: ignore
+async def hears_blocking(reply: Reply[Order, Price], ctx: SyncContext) -> None: ...
+
+
+CANNOT_HEAR: list[tuple[Callable[..., Any], str]] = [
+    (hears_data, r"on_\w+\('prices\.charge'\) takes .*Order.*write `reply: Reply\["),
+    (hears_list, r"takes list\["),
+    (hears_other_request, r"whose request is .*Price.*Order"),
+    (hears_narrower_request, r"whose request is .*Rush.*Order"),
+    (hears_other_reply, r"whose reply is .*Order.*Price"),
+    (hears_no_reply, r"whose reply is .*None.*Price"),
+    (answers, r"returns .*int.*nobody is told"),
+    (hears_blocking, r"block the loop"),
+    (untyped, r"of which type 'order' is"),
+]
+
+
+@pytest.mark.parametrize(("function", "says"), CANNOT_HEAR)
+def test_a_function_that_cannot_hear_of_replies_is_refused_where_it_stands(
+    prices: Service, function: Callable[..., Any], says: str
+):
+    mine = Operation("prices.charge", Order, Price, mode="journaled")
+
+    for verb in (prices.on_reply, prices.on_ack):
+        with pytest.raises(DeclarationError, match=says) as refused:
+            verb(mine)(cast("Any", function))
+        assert f"{HERE}:{function.__code__.co_firstlineno}" in str(refused.value)
+    assert not prices.reply_handlers
+    assert not prices.ack_handlers
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"batch": 5}, r"on_reply\('cards\.charge'\) has no option batch="),
+        ({"name": "other"}, "no option name="),
+        ({"time_out": 5}, "did you mean timeout="),
+        ({"attempts": 0}, r"attempts= of prices\.on_reply\('cards\.charge'\) is 0"),
+    ],
+)
+def test_an_option_that_a_reply_handler_cannot_have_is_refused(prices: Service, how: dict[str, Any], says: str):
+    with pytest.raises(DeclarationError, match=says):
+        cast("Any", prices).on_reply(charge, **how)(hears)
+
+
+@pytest.mark.parametrize("mode", ["volatile", "queued"])
+def test_outcomes_that_nobody_keeps_cannot_be_heard_of(prices: Service, mode: Mode):
+    operation = Operation("prices.quote", Order, Price, mode=mode)
+
+    with pytest.raises(DeclarationError, match=rf"on_reply\('prices\.quote'\).*mode='{mode}'.*keeps replies.*{HERE}"):
+        prices.on_reply(operation)
+    with pytest.raises(DeclarationError, match=rf"on_ack\('prices\.quote'\).*mode='{mode}'.*keeps replies.*{HERE}"):
+        prices.on_ack(operation)
+
+
+def test_what_is_no_operation_has_no_replies(prices: Service):
+    with pytest.raises(DeclarationError, match=r"give it an Operation, as in @shop\.on_reply\(charge\)"):
+        prices.on_reply(cast("Any", Order))
+    with pytest.raises(DeclarationError, match=r"give it an Operation, as in @shop\.on_ack\(charge\)"):
+        prices.on_ack(cast("Any", Event("prices.sold", Order)))
+
+
+def test_acks_are_heard_of_by_the_service_that_answered_alone(prices: Service):
+    with pytest.raises(DeclarationError, match=r"goes to the service that answered, 'cards'.*on_reply"):
+        prices.on_ack(charge)
+
+
+def test_a_service_hears_of_one_operation_in_one_place(prices: Service):
+    prices.on_reply(charge)(hears)
+
+    with pytest.raises(DeclarationError, match=r"name of what stands at .*test_service\.py:\d+.*make one function"):
+        prices.on_reply(charge)(hears_with_context)
+    with pytest.raises(DeclarationError, match="name of what stands at"):
+        prices.handler(name="on_reply.cards.charge")(plain)
+    assert prices.reply_handlers["cards.charge"].function is hears
+
+
+def test_a_name_that_is_too_long_for_the_engines_is_refused_for_a_reply_handler_too(prices: Service):
+    long = Operation(f"cards.{'x' * 64}.{'y' * 64}.{'z' * 64}", Order, Price, mode="journaled")
+
+    with pytest.raises(IllegalNameError, match="on_reply handler"):
+        prices.on_reply(long)(hears)
+
+
 # --- the service itself, and what is not built -------------------------------------------------------
 
 
@@ -526,19 +679,40 @@ def test_a_service_refuses_what_cannot_be(how: dict[str, Any]):
         cast("Any", Service)("work", **how)
 
 
-def test_what_this_version_lacks_is_refused_where_it_is_declared(prices: Service):
-    quoted, quote = prices.event("quoted", Order), Operation("prices.quote", Order, None)
+def test_a_service_keeps_its_scripts_in_order():
+    assert Service("work").schema == ()
+    assert Service("work", schema=["CREATE TABLE b (x)", "CREATE TABLE a (x)"]).schema == (
+        "CREATE TABLE b (x)",
+        "CREATE TABLE a (x)",
+    )
 
-    with pytest.raises(NotBuiltError):
-        prices.on_reply(quote)
-    with pytest.raises(NotBuiltError):
-        prices.on_ack(quote)
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ("CREATE TABLE t (x)", "give a list"),
+        (b"DROP TABLE t", "give a list"),
+        (5, "give a list"),
+        (None, "give a list"),
+        ({"CREATE TABLE t (x)"}, "give a list"),
+        (["CREATE TABLE t (x)", ""], "holds ''.*none of them empty"),
+        ([" \n"], "none of them empty"),
+        ([5], "holds 5"),
+    ],
+)
+def test_a_schema_that_is_no_list_of_scripts_is_refused(schema: Any, says: str):
+    with pytest.raises(DeclarationError, match=rf"schema= of service 'work'.*{says}") as refused:
+        Service("work", schema=schema)
+    assert HERE in refused.value.where
+
+
+def test_what_this_version_lacks_is_refused_where_it_is_declared(prices: Service):
+    quoted = prices.event("quoted", Order)
+
     with pytest.raises(NotBuiltError):
         prices.on_gap(quoted)
     with pytest.raises(NotBuiltError):
         prices.schedule("0 3 * * *")
-    with pytest.raises(NotBuiltError):
-        Service("work", schema=["CREATE TABLE t (x)"])
     with pytest.raises(NotBuiltError):
         prices.on(quoted, start="first")(plain)
     assert not prices.operations
