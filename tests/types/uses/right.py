@@ -195,13 +195,59 @@ assert_type(note_in_a_thread, Callable[[Price, SyncContext], None])
 note_is: Callable[[Price], Coroutine[Any, Any, None]] = note
 
 
-def later(op: Operation[Order, Price]) -> None:
-    """Parts of the face that come with a later version, and are typed already."""
+# --- replies and acks --------------------------------------------------------------------------------
 
-    @shop.on_reply(op)
-    async def priced(reply: Reply[Order, Price], ctx: Context) -> None:
-        assert_type(reply.get(), Price)
-        assert_type(reply.request, Order)
+kept = Operation("prices.kept", Order, Price, mode="journaled", key="sku")
+assert_type(kept, Operation[Order, Price])
+assert_type(kept.key_of(Order("tea")), str)
+
+
+@works.handler(mode="journaled", key="sku")
+async def in_order(order: Order) -> Price:
+    return Price(order.sku, 1.0)
+
+
+assert_type(in_order, Operation[Order, Price])
+
+
+@shop.on_reply(kept)
+async def priced(reply: Reply[Order, Price]) -> None:
+    assert_type(reply.get(), Price)
+    assert_type(reply.request, Order)
+    assert_type(reply.id, str)
+
+
+@shop.on_reply(in_order, timeout="5s", attempts=8, backoff="1s..5m", exhausted="park", concurrency=1)
+async def priced_with_context(reply: Reply[Order, Price], ctx: Context) -> None:
+    try:
+        await ctx.publish(told, Order(reply.get().sku))
+    except NotDoneError as no:
+        assert_type(no.code, str)
+
+
+@prices.on_ack(kept)
+def applied_in_a_thread(reply: Reply[Order, Price], ctx: SyncContext) -> None:
+    ctx.publish(quoted, reply.get())
+
+
+@prices.on_ack(kept, timeout=5)
+def applied(reply: Reply[Order, Price]) -> None: ...
+
+
+@shop.on_reply(Operation("prices.gone", Order, None, mode="journaled"))
+async def gone(reply: Reply[Order, None], ctx: Context) -> None:
+    reply.get()
+
+
+assert_type(applied_in_a_thread, Callable[[Reply[Order, Price], SyncContext], None])
+priced_is: Callable[[Reply[Order, Price]], Coroutine[Any, Any, None]] = priced
+assert_type(Reply("1", Order("tea"), Price("tea", 1.0)), Reply[Order, Price])
+assert_type(Service("rows", schema=["CREATE TABLE rows (id TEXT PRIMARY KEY)"]).schema, tuple[str, ...])
+Service("rows", schema=("CREATE TABLE rows (id TEXT PRIMARY KEY)",))
+
+
+def later() -> None:
+    """Parts of the face that come with a later version, and are typed already."""
 
     @shop.on_gap(quoted)
     async def lost(gap: Gap) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uses.shared import Order, Price, Special, Unknown, drop, find, prices, quote, quoted, shop
 
 import posthouse
-from posthouse import Client, Context, Event, Kontext, Operation, Service  # noqa: F401 # error: basedpyright mypy
+from posthouse import Client, Context, Event, Kontext, Operation, Reply, Service  # noqa: F401 # error: basedpyright mypy
 from posthouse.sync import SyncClient, SyncContext
 
 works = Service("works")
@@ -116,6 +116,11 @@ async def with_a_reject_that_is_none(order: Order) -> Price:
     return Price(order.sku, 1.0)
 
 
+@works.handler(mode="journaled", key=5)  # error: basedpyright mypy
+async def with_a_key_that_is_no_name(order: Order) -> Price:
+    return Price(order.sku, 1.0)
+
+
 @works.handler(batch=5)  # error: basedpyright mypy
 async def a_batch_that_is_no_list(order: Order) -> None: ...
 
@@ -194,6 +199,70 @@ async def hears_an_operation(price: Price) -> None: ...
 async def with_a_route(price: Price) -> None: ...
 
 
+# --- replies and acks ------------------------------------------------------------------------------------
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def hears_of_another_request(reply: Reply[Price, Price]) -> None: ...
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def hears_of_another_reply(reply: Reply[Order, Order]) -> None: ...
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def hears_of_a_narrower_reply(reply: Reply[Order, Special]) -> None: ...
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def hears_the_data_alone(price: Price) -> None: ...
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def answers_a_reply(reply: Reply[Order, Price]) -> Price:
+    return reply.get()
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+async def blocks_the_loop_at_a_reply(reply: Reply[Order, Price], ctx: SyncContext) -> None: ...
+
+
+@shop.on_reply(quote)  # error: basedpyright mypy
+def cannot_await_at_a_reply(reply: Reply[Order, Price], ctx: Context) -> None: ...
+
+
+@shop.on_reply(quote, batch=5)  # error: basedpyright mypy
+async def hears_replies_in_lists(replies: list[Reply[Order, Price]]) -> None: ...
+
+
+@shop.on_reply(quote, http="POST /orders")  # error: basedpyright mypy
+async def with_a_route_for_replies(reply: Reply[Order, Price]) -> None: ...
+
+
+@prices.on_ack(quote)  # error: basedpyright mypy
+async def hears_the_ack_of_another_request(reply: Reply[Price, Price]) -> None: ...
+
+
+@prices.on_ack(quote)  # error: basedpyright mypy
+async def answers_an_ack(reply: Reply[Order, Price]) -> Price:
+    return reply.get()
+
+
+@prices.on_ack(quote, key="sku")  # error: basedpyright mypy
+async def with_an_option_of_contracts(reply: Reply[Order, Price]) -> None: ...
+
+
+@shop.on_reply(quote)
+async def takes_it_for_the_data(reply: Reply[Order, Price]) -> None:
+    print(reply.total)  # error: basedpyright mypy
+    print(reply.get().price)  # error: basedpyright mypy
+    print(reply.request.total)  # error: basedpyright mypy
+
+
+shop.on_reply(quoted)  # error: basedpyright mypy
+shop.on_reply("prices.quote")  # error: basedpyright mypy
+prices.on_ack(quoted)  # error: basedpyright mypy
+
 # --- contracts are invariant ---------------------------------------------------------------------------------
 
 wider: Event[object] = quoted  # error: basedpyright mypy
@@ -204,11 +273,15 @@ special: Operation[Order, Special] = quote  # error: basedpyright mypy
 Operation("prices.quote", Order)  # error: basedpyright mypy
 Operation("prices.quote", Order("tea"), Price)  # error: basedpyright mypy
 Operation(quote, Order, Price)  # error: basedpyright mypy
+Operation("prices.quote", Order, Price, mode="journaled", key=5)  # error: basedpyright mypy
+quote.key_of(Price("tea", 1.0))  # error: basedpyright mypy
 Event("prices.quoted", Price, mode="durable")  # error: basedpyright mypy
 Event("prices.quoted", Price, rejects=(Unknown,))  # error: basedpyright mypy
 prices.event("quoted")  # error: basedpyright mypy
 prices.event(quote)  # error: basedpyright mypy
 Service("work", overflow="block")  # error: basedpyright mypy
+Service("work", schema=5)  # error: basedpyright mypy
+Service("work", schema=[5])  # error: basedpyright mypy
 Service()  # error: basedpyright mypy
 posthouse.run("shop")  # error: basedpyright mypy
 posthouse.connect(5)  # error: basedpyright mypy
