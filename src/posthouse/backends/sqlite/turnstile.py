@@ -35,22 +35,20 @@ PATIENCE: Final[Seconds] = 0.001
 
 _NAP: Final[Seconds] = 0.0002
 
-_TURN: Final = "turn.lock"
-_WRITE: Final = "write.lock"
-
 
 class Turnstile:
     """Lets one writer of a data directory through at a time.
 
     Args:
         directory: where the two lock files are.
+        prefix: of their names, where several files in one directory have a turnstile each.
     """
 
-    __slots__ = ("_directory", "_turn", "_write")
+    __slots__ = ("_paths", "_turn", "_write")
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._turn, self._write = _lock_files(directory)
+    def __init__(self, directory: Path, *, prefix: str = "") -> None:
+        self._paths = directory / f"{prefix}turn.lock", directory / f"{prefix}write.lock"
+        self._turn, self._write = _lock_files(*self._paths)
 
     def enter(self, patience: Seconds = PATIENCE) -> bool:
         """Go through, or return False when that took too long; then try again a little later.
@@ -107,11 +105,12 @@ class Turnstile:
 
     def stands(self) -> bool:
         """Return whether the lock files are the ones at their paths, which all others use."""
-        return _is_at(self._directory / _TURN, self._turn) and _is_at(self._directory / _WRITE, self._write)
+        turn, write = self._paths
+        return _is_at(turn, self._turn) and _is_at(write, self._write)
 
     def renew(self) -> None:
         """Take the lock files that are at their paths now, or make them; blocks, and not while inside."""
-        turn, write = _lock_files(self._directory)
+        turn, write = _lock_files(*self._paths)
         self.close()
         self._turn, self._write = turn, write
 
@@ -121,12 +120,12 @@ class Turnstile:
         os.close(self._write)
 
 
-def _lock_files(directory: Path) -> tuple[int, int]:
-    turn = _lock_file(directory / _TURN)
+def _lock_files(turn: Path, write: Path) -> tuple[int, int]:
+    first = _lock_file(turn)
     try:
-        return turn, _lock_file(directory / _WRITE)
+        return first, _lock_file(write)
     except OSError:
-        os.close(turn)
+        os.close(first)
         raise
 
 

@@ -1,0 +1,184 @@
+"""The caller's side of a store: the calls that it made, with a number or still waiting for one.
+
+A call that waits lies at a place below 0: the oldest lowest, all below every lane. So all calls are in
+one table, and "has it a number" is one comparison.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from posthouse.backends.sqlite.store.forgetting import forget
+from posthouse.backends.sqlite.store.sums import CALL, CALL_STATES, WANTS, call_of, call_row, select, sum_of
+from posthouse.contracts.store import Standing
+from posthouse.errors import UsageError
+from posthouse.protocol.lane import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import LaneOut
+    from posthouse.protocol.outbox import Call, CallState
+
+_FIRST_WAITING: Final = -(1 << 62)
+_WHOLE: Final = f"{CALL}, sum, frame_sum, outcome_sum"
+_ADD: Final = f"INSERT INTO posthouse_calls ({_WHOLE}) VALUES ({', '.join('?' * (_WHOLE.count(',') + 1))})"  # noqa: S608 - names of columns
+
+STANDINGS: Final = """
+SELECT place, state, wants, work, parked, outcome_epoch FROM posthouse_calls WHERE place BETWEEN ? AND ?
+"""
+SET: Final = """
+UPDATE posthouse_calls SET state = ?, outcome = ?, outcome_sum = ?, outcome_epoch = ?, parked = ? WHERE place = ?
+"""
+SET_FRAME: Final = "UPDATE posthouse_calls SET frame = ?, frame_sum = ?, owner = ? WHERE place = ?"
+AT: Final = select(_WHOLE, "FROM posthouse_calls WHERE place = ?")
+UNSETTLED: Final = select(
+    _WHOLE, "FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5 ORDER BY place LIMIT ?"
+)
+OWNERS: Final = "SELECT DISTINCT owner FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5"
+BY_ID: Final = select(_WHOLE, "FROM posthouse_calls WHERE id = ? ORDER BY place LIMIT 1")
+BY_WORK: Final = select(_WHOLE, "FROM posthouse_calls WHERE work = ? AND work <> 0")
+_LISTED: Final = select(
+    _WHOLE,
+    """
+FROM posthouse_calls
+WHERE (:service = '' OR service = :service) AND (:final IS NULL OR (state >= 5) = :final)
+ORDER BY id DESC LIMIT :limit
+""",
+)
+NEXT_WAITING: Final = "SELECT max(place) FROM posthouse_calls WHERE place < 0"
+READY: Final = """
+SELECT place FROM posthouse_calls AS one
+WHERE service = ? AND place < 0 AND (
+  key = '' OR NOT EXISTS (
+    SELECT 1 FROM posthouse_calls AS other
+    WHERE other.service = one.service AND other.key = one.key AND other.key <> '' AND other.state < 5
+      AND other.place < one.place
+  ) AND NOT EXISTS (
+    SELECT 1 FROM posthouse_calls AS other
+    WHERE other.service = one.service AND other.key = one.key AND other.key <> '' AND other.state < 5
+      AND other.place > 0
+  )
+)
+ORDER BY place LIMIT ?
+"""
+TAKE_OUT: Final = "DELETE FROM posthouse_calls WHERE place = ?"
+DROP_WAITING: Final = "DELETE FROM posthouse_calls WHERE id = ? AND place < 0"
+KEYED: Final = """
+SELECT 1 FROM posthouse_calls WHERE service = ? AND key = ? AND key <> '' AND state < 5 LIMIT 1
+"""
+
+
+class CallBooks:
+    """What is kept of calls."""
+
+    _sql: Sql
+
+    def add_calls(self, calls: Sequence[Call]) -> None:
+        """Store calls that have a number.
+
+        Raises:
+            UsageError: a place is taken.
+        """
+        try:
+            self._sql.executemany(_ADD, [call_row(call, call.place) for call in calls])
+        except apsw.ConstraintError as error:
+            raise UsageError(f"a call has a number that another one has: {error}") from error
+
+    def standings(self, lane: int, first: int, last: int) -> dict[int, Standing]:
+        """Return, by number, how the calls first..last of a lane stand."""
+        base = place_of(lane, 0)
+        return {
+            place - base: Standing(place, CALL_STATES[state], WANTS[wants], work, parked == 1, epoch)
+            for place, state, wants, work, parked, epoch in self._sql.execute(STANDINGS, (base + first, base + last))
+        }
+
+    def set_calls(self, rows: Iterable[tuple[CallState, bytes, int, bool, int]]) -> None:
+        """Write (state, outcome, outcome_epoch, parked, place) of calls."""
+        self._sql.executemany(
+            SET,
+            [(state, outcome, sum_of(outcome), epoch, parked, place) for state, outcome, epoch, parked, place in rows],
+        )
+
+    def set_frames(self, rows: Iterable[tuple[bytes, str, int]]) -> None:
+        """Write (frame, owner, place) of calls that are sent anew."""
+        self._sql.executemany(SET_FRAME, [(frame, sum_of(frame), owner, place) for frame, owner, place in rows])
+
+    def calls_at(self, places: Sequence[int]) -> list[Call]:
+        """Return the calls at these places, in order; those that are not there are left out."""
+        sql = self._sql
+        return [call_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+
+    def unsettled(self, lane: LaneOut, *, after: int = -1, limit: int = 1000) -> list[Call]:
+        """Return calls of a lane that are not final, those behind the number `after`, in order."""
+        found: list[Call] = []
+        for first, last in _open_ranges(lane, after):
+            rows = self._sql.execute(UNSETTLED, (first, last, limit - len(found))).fetchall()
+            found += map(call_of, rows)
+            if len(found) >= limit:
+                break
+        return found
+
+    def call(self, id: str) -> Call | None:
+        """Return a call by its id, numbered or waiting."""
+        return next(map(call_of, self._sql.execute(BY_ID, (id,)).fetchall()), None)
+
+    def calls_of(self, work: int) -> list[Call]:
+        """Return the calls that were made for a delivery, in the order in which they were made; final ones too."""
+        calls = list(map(call_of, self._sql.execute(BY_WORK, (work,)).fetchall()))
+        calls.sort(key=lambda call: (call.created, call.id))
+        return calls
+
+    def calls_listed(self, *, service: str = "", final: bool | None = None, limit: int = 100) -> list[Call]:
+        """Return calls for people, newest first."""
+        asked = {"service": service, "final": final, "limit": limit}
+        return list(map(call_of, self._sql.execute(_LISTED, asked).fetchall()))
+
+    def add_waiting(self, calls: Sequence[Call]) -> None:
+        """Store calls that have no number yet, in this order."""
+        [[newest]] = self._sql.execute(NEXT_WAITING)
+        place = _FIRST_WAITING if newest is None else newest + 1
+        self._sql.executemany(_ADD, [call_row(call, place + index) for index, call in enumerate(calls)])
+
+    def take_waiting(self, service: str, limit: int) -> list[Call]:
+        """Take out the oldest that may be numbered: those without a key, and the first of each key that is free."""
+        places = [place for (place,) in self._sql.execute(READY, (service, limit)).fetchall()]
+        calls = self.calls_at(places)
+        self._sql.executemany(TAKE_OUT, [(place,) for place in places])
+        return calls
+
+    def drop_waiting(self, id: str) -> None:
+        """Forget one that waits."""
+        self._sql.execute(DROP_WAITING, (id,))
+
+    def key_is_free(self, service: str, key: str) -> bool:
+        """Say whether no call of this key towards a service is waiting, or numbered and not final."""
+        return not self._sql.execute(KEYED, (service, key)).fetchall()
+
+    def forget_calls(self, *, lane: int, below: int, before: Instant, keep_bytes: int) -> int:
+        """Drop final calls below a number of a lane that are older, or beyond the newest `keep_bytes`."""
+        return forget(self._sql, lane=lane, below=below, before=before, keep_bytes=keep_bytes)
+
+    def owners(self, lanes: Sequence[LaneOut]) -> set[str]:
+        """Return who sends the calls of these lanes that are not final."""
+        return {
+            owner
+            for lane in lanes
+            for bounds in _open_ranges(lane, -1)
+            for (owner,) in self._sql.execute(OWNERS, bounds).fetchall()
+        }
+
+
+def _open_ranges(lane: LaneOut, after: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and last places of each run of numbers of a lane that are not final, those behind `after`."""
+    base = place_of(lane.lane, 0)
+    edges: list[tuple[Any, Any]] = [(None, lane.final.floor - 1), *lane.final.ranges, (lane.next, None)]
+    for (_, over), (following, _) in pairwise(edges):
+        first, last = max(over, after) + 1, following - 1
+        if first <= last:
+            yield base + first, base + last

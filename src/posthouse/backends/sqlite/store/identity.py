@@ -1,0 +1,70 @@
+"""Which store a file is, and in which life.
+
+The file remembers the machine, the device and the inode that it had. When they are others, it is a copy, or was
+put back from one: the original may have gone on, so a new life begins, and whoever speaks with this store
+will notice what it has forgotten. To begin one too many costs some questions; to miss one could lose or
+repeat an effect.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from posthouse.protocol.epoch import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Instant
+
+_log: Final = logging.getLogger("posthouse.store")
+
+CREATED: Final = "created"
+MOVED: Final = "moved"
+
+
+class Whereabouts(NamedTuple):
+    """Where a file lies."""
+
+    machine: str = ""
+    device: int = 0
+    inode: int = 0
+
+
+def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: str, now: Instant) -> Identity:
+    """Return who the store is; make it one, or begin a new life, where that is due. Inside a transaction.
+
+    Args:
+        sql: on the file.
+        where: it lies.
+        new_id: 128 bits in hex that nobody else has.
+        name: of the file, for the log.
+        now: what time it is.
+    """
+    found = sql.execute("SELECT id, epoch, machine, device, inode FROM posthouse_store").fetchall()
+    if not found:
+        id = new_id()
+        sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0)", (id, *where))
+        sql.execute("INSERT INTO posthouse_epochs VALUES (1, ?, ?)", (CREATED, now))
+        return Identity(id, 1)
+    [[id, epoch, *before]] = found
+    if Whereabouts(*before) == where:
+        return Identity(id, epoch)
+    _log.warning(
+        "%s lies elsewhere than when it was last open, so it is taken for a copy: the store begins epoch %d, and its"
+        " calls are asked for again",
+        name,
+        epoch + 1,
+    )
+    return begin_epoch(sql, Identity(id, epoch), where, reason=MOVED, now=now)
+
+
+def begin_epoch(sql: Sql, identity: Identity, where: Whereabouts, *, reason: str, now: Instant) -> Identity:
+    """Begin a new life of a store, and remember how far each caller's lane was over at this moment."""
+    epoch = identity.epoch + 1
+    sql.execute("UPDATE posthouse_store SET epoch = ?, machine = ?, device = ?, inode = ?", (epoch, *where))
+    sql.execute("INSERT INTO posthouse_epochs VALUES (?, ?, ?)", (epoch, reason, now))
+    sql.execute("INSERT INTO posthouse_epoch_floors SELECT ?, lane, floor, ranges FROM posthouse_lanes_in", (epoch,))
+    return Identity(identity.id, epoch)

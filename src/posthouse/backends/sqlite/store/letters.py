@@ -1,0 +1,91 @@
+"""The dead letters of a store, and its idempotency keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from posthouse.backends.sqlite.store.sums import LETTER, letter_of, letter_row, select
+from posthouse.contracts.store import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import Deceased
+
+_WHOLE: Final = f"{LETTER}, sum"
+_NUMBER: Final = "UPDATE posthouse_store SET letters = letters + 1 RETURNING letters"
+_ADD: Final = f"INSERT INTO posthouse_dead ({_WHOLE}) VALUES ({', '.join('?' * (_WHOLE.count(',') + 1))})"  # noqa: S608 - names of columns
+LETTERS: Final = select(_WHOLE, "FROM posthouse_dead WHERE number > ? ORDER BY number LIMIT ?")
+LETTERS_OF: Final = select(_WHOLE, "FROM posthouse_dead WHERE operation = ? AND number > ? ORDER BY number LIMIT ?")
+LETTERS_BY_CAUSE: Final = select(
+    _WHOLE,
+    "FROM posthouse_dead WHERE cause = ? AND (?2 = '' OR operation = ?2) AND number > ? ORDER BY number LIMIT ?",
+)
+LETTER_AT: Final = select(_WHOLE, "FROM posthouse_dead WHERE number = ?")
+LETTER_OF: Final = select(_WHOLE, "FROM posthouse_dead WHERE place = ? ORDER BY number DESC LIMIT 1")
+DROP: Final = "DELETE FROM posthouse_dead WHERE number = ?"
+
+KEY: Final = "SELECT scope, key, digest, reference, until FROM posthouse_keys WHERE scope = ? AND key = ?"
+_ADD_KEY: Final = "INSERT OR REPLACE INTO posthouse_keys (scope, key, digest, reference, until) VALUES (?, ?, ?, ?, ?)"
+OVER: Final = "SELECT scope, key, digest, reference, until FROM posthouse_keys WHERE until < ? ORDER BY until LIMIT ?"
+DROP_KEY: Final = "DELETE FROM posthouse_keys WHERE scope = ? AND key = ?"
+_MOST: Final = 1000
+
+
+class LetterBooks:
+    """What is kept of dead letters."""
+
+    _sql: Sql
+
+    def add_dead(self, letter: Deceased) -> None:
+        """Keep a dead letter; it gets the next number."""
+        [[number]] = self._sql.execute(_NUMBER).fetchall()
+        self._sql.execute(_ADD, letter_row(letter, number))
+
+    def dead_letters(self, *, operation: str = "", cause: str = "", after: int = 0, limit: int = 100) -> list[Deceased]:
+        """Return dead letters, oldest first, those behind the number `after`."""
+        if cause:
+            found = self._sql.execute(LETTERS_BY_CAUSE, (cause, operation, after, limit))
+        elif operation:
+            found = self._sql.execute(LETTERS_OF, (operation, after, limit))
+        else:
+            found = self._sql.execute(LETTERS, (after, limit))
+        return list(map(letter_of, found.fetchall()))
+
+    def dead_letter(self, number: int) -> Deceased | None:
+        """Return one."""
+        return next(map(letter_of, self._sql.execute(LETTER_AT, (number,)).fetchall()), None)
+
+    def drop_dead(self, numbers: Sequence[int]) -> None:
+        """Forget dead letters."""
+        self._sql.executemany(DROP, [(number,) for number in numbers])
+
+    def dead_at(self, place: int) -> Deceased | None:
+        """Return the newest dead letter of a request."""
+        return next(map(letter_of, self._sql.execute(LETTER_OF, (place,)).fetchall()), None)
+
+
+class KeyBooks:
+    """What is kept of idempotency keys."""
+
+    _sql: Sql
+
+    def key(self, scope: str, key: str) -> Key | None:
+        """Return what a key stands for."""
+        return next((Key(*row) for row in self._sql.execute(KEY, (scope, key)).fetchall()), None)
+
+    def add_key(self, key: Key) -> None:
+        """Keep a key; one that is there is replaced."""
+        self._sql.execute(_ADD_KEY, (key.scope, key.key, key.digest, key.reference, key.until))
+
+    def forget_keys(self, before: Instant) -> list[Key]:
+        """Drop the keys whose time is over, at most 1,000 at once, and return them."""
+        keys = [Key(*row) for row in self._sql.execute(OVER, (before, _MOST)).fetchall()]
+        self._sql.executemany(DROP_KEY, [(key.scope, key.key) for key in keys])
+        return keys
+
+    def drop_key(self, scope: str, key: str) -> None:
+        """Forget a key."""
+        self._sql.execute(DROP_KEY, (scope, key))
