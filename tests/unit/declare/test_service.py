@@ -517,6 +517,7 @@ charge = Operation("cards.charge", Order, Price, mode="journaled")
 journaled_drop = Operation("prices.drop", Order, None, mode="journaled")
 
 
+async def hears_of_drops(reply: Reply[Order, None]) -> None: ...
 async def hears(reply: Reply[Order, Price]) -> None: ...
 async def hears_with_context(reply: Reply[Order, Price], ctx: Context) -> None: ...
 def hears_in_a_thread(reply: Reply[Order, Price]) -> None: ...
@@ -547,10 +548,8 @@ def test_a_reply_handler_keeps_its_operation_and_gives_the_function_back(
 
 
 def test_an_ack_handler_is_kept_beside_the_reply_handler_of_the_same_operation(prices: Service):
-    async def dropped(reply: Reply[Order, None]) -> None: ...
-
-    prices.on_ack(journaled_drop)(dropped)
-    prices.on_reply(journaled_drop)(dropped)
+    prices.on_ack(journaled_drop)(hears_of_drops)
+    prices.on_reply(journaled_drop)(hears_of_drops)
 
     heard = prices.ack_handlers["prices.drop"]
     assert (heard.name, heard.what, heard.operation) == ("prices.on_ack.prices.drop", "ack", journaled_drop)
@@ -655,6 +654,9 @@ def test_a_service_hears_of_one_operation_in_one_place(prices: Service):
     with pytest.raises(DeclarationError, match="name of what stands at"):
         prices.handler(name="on_reply.cards.charge")(plain)
     assert prices.reply_handlers["cards.charge"].function is hears
+    prices.on_ack(journaled_drop)(hears_of_drops)
+    with pytest.raises(DeclarationError, match="make one function"):
+        prices.on_ack(journaled_drop)(hears_of_drops)
 
 
 def test_a_name_that_is_too_long_for_the_engines_is_refused_for_a_reply_handler_too(prices: Service):
