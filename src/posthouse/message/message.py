@@ -77,6 +77,7 @@ class Lane(msgspec.Struct, array_like=True, frozen=True, gc=False):
         floor: all below it are over, at the sender.
         digest: of operation and data.
         opened: the life of the caller's store in which the lane was opened.
+        waited_for: whether somebody waits for the outcome.
     """
 
     caller_store: str = ""
@@ -87,6 +88,7 @@ class Lane(msgspec.Struct, array_like=True, frozen=True, gc=False):
     floor: int = 0
     digest: bytes = b""
     opened: int = 0
+    waited_for: bool = False
 
 
 class Seal(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -70,7 +70,15 @@ class Decided:
     error: PosthouseError
 
 
-End: TypeAlias = Failed | Decided
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A call that it waits for is pending: in a journaled delivery it rests until the reply is there."""
+
+    cause: str
+    detail: str = ""
+
+
+End: TypeAlias = Failed | Decided | Waits
 """How a handler ended other than well; what ended well needs no decision."""
 
 
@@ -131,6 +139,16 @@ def settle(
         case Decided(error):
             keep = None if waited_for else "failed" if isinstance(error, NotDoneError) else "parked"
             return Over(error if waited_for else None, keep, error.code, one_line(str(error)) or error.code)
+        case Waits(cause, detail):  # nothing keeps what it waits for: it has to ask again
+            return settle(
+                Failed(cause, detail),
+                name=name,
+                attempt=attempt,
+                failures=failures,
+                waited_for=waited_for,
+                policy=policy,
+                rng=rng,
+            )
         case Failed(cause, detail, after):
             tries = failures + 1
             if tries < policy.attempts and attempt < DELIVERIES:

@@ -31,6 +31,11 @@ def answer(
 
 def refuse(direct: Direct, request: Message, error: PosthouseError, *, source: str, now: Instant) -> None:
     """Answer a request with an error."""
+    answer(direct, request, b"", refusal_of(error), source=source, now=now)
+
+
+def refusal_of(error: PosthouseError) -> Refusal:
+    """Return an error as it travels."""
     details, status = b"", 0
     if isinstance(error, Reject):
         status = error.status
@@ -38,4 +43,4 @@ def refuse(direct: Direct, request: Message, error: PosthouseError, *, source: s
             details = msgspec.json.encode(error.details) if error.details else b""
         except (TypeError, ValueError, RecursionError) as wrong:
             _log.warning("the details of %s cannot be written as JSON and stay behind: %s", error.code, wrong)
-    answer(direct, request, b"", Refusal(error.code, str(error), status, error.hint, details), source=source, now=now)
+    return Refusal(error.code, str(error), status, error.hint, details)

@@ -7,7 +7,7 @@ no slot, so that services which call each other in a ring cannot block each othe
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.errors import UsageError
 from posthouse.message.message import Mode
@@ -16,14 +16,19 @@ from posthouse.runtime.outbound import instant_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from posthouse.clock import Duration
+    from posthouse.contracts.store import Rows, Tail
     from posthouse.contracts.transport import Outgoing
     from posthouse.declare.operation import Event, Operation
     from posthouse.message.message import Message
     from posthouse.runtime.outbound import Outbound
     from posthouse.runtime.workplace import Turn, Workplace
+
+
+_CHEAPER: Final = "{} is not journaled, and only journaled handlers have the store and its transactions"
 
 
 class Attempt:
@@ -103,9 +108,30 @@ class Attempt:
             if outbound.mode is Mode.VOLATILE:
                 await parts.caller.tell(message)
 
+    @property
+    def leaves(self) -> bool:
+        """Whether `leave` has anything to do."""
+        return self.kept is not None
+
     def close(self) -> None:
         """The handler has ended; its context does nothing any more."""
         self._over = True
+
+    def abandon(self) -> None:
+        """The handler was canceled: nothing of it is kept."""
+        self._over = True
+
+    async def cancel(self, id: str, /) -> None:
+        """Ask that a request that was sent earlier is not done."""
+        raise UsageError(f"ctx.cancel({id!r}): {_CHEAPER.format(self._message.type)}")
+
+    async def transaction(self, kind: type[Any] | None, /) -> Tail:
+        """Open the transaction that commits when the handler returns."""
+        raise UsageError(f"ctx.transaction(): {_CHEAPER.format(self._message.type)}")
+
+    def reading(self, kind: type[Any] | None, /) -> AbstractAsyncContextManager[Rows]:
+        """Read the store."""
+        raise UsageError(f"ctx.reading(): {_CHEAPER.format(self._message.type)}")
 
     def _keep(self, outbound: Outbound, message: Message) -> None:
         if self.kept is None:

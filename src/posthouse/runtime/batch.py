@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from posthouse.declare.target import Target
+    from posthouse.runtime.ending import Ends
     from posthouse.runtime.workplace import Turn, Work, Workplace
 
 
 class BatchRunner(Runner):
     """Runs one batch handler of a service in this process."""
 
-    def __init__(self, place: Workplace, target: Target, decode: Callable[[bytes], Any], *, queued: bool) -> None:
-        super().__init__(place, target, decode, queued=queued)
+    def __init__(
+        self,
+        place: Workplace,
+        target: Target,
+        decode: Callable[[bytes], Any],
+        *,
+        queued: bool,
+        ending: Ends | None = None,
+    ) -> None:
+        super().__init__(place, target, decode, queued=queued, ending=ending)
         self._size = target.batch
         self._linger = target.linger
         self._lingering: asyncio.TimerHandle | None = None
@@ -70,12 +79,14 @@ class BatchRunner(Runner):
         opened = [(work, data) for work in works if (data := self._open(work)) is not UNFIT]
         if not opened:
             return
-        outcome = await self._attempt(turn, opened[0][0], [data for _work, data in opened])
-        if isinstance(outcome, Failed) and len(opened) > 1:
+        run = await self._attempt(turn, opened[0][0], [data for _work, data in opened])
+        if isinstance(run.end, Failed) and len(opened) > 1:
+            if run.attempt is not None:
+                run.attempt.abandon()
             await self._one_by_one(turn, opened)
             return
         works = [work for work, _data in opened]
-        self._end_all(works, outcome)
+        self._end(works, run)
         if turn.thread is not None:
             self._let_go(turn, works)
             await self._wait_for_thread(turn)
@@ -83,15 +94,8 @@ class BatchRunner(Runner):
     async def _one_by_one(self, turn: Turn, opened: list[tuple[Work, Any]]) -> None:
         await self._wait_for_thread(turn)
         for work, data in opened:
-            outcome = await self._attempt(turn, work, [data])
-            self._end_all([work], outcome)
+            run = await self._attempt(turn, work, [data])
+            self._end([work], run)
             self._let_go(turn, [work])
             await self._wait_for_thread(turn)
             await asyncio.sleep(0)
-
-    def _end_all(self, works: list[Work], outcome: Any) -> None:
-        for work in works:
-            if isinstance(outcome, bytes):
-                self._ending.well(work, outcome)
-            else:
-                self._ending.badly(work, outcome)

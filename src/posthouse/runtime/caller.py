@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from posthouse.contracts.transport import Outgoing
-from posthouse.errors import FrameError, NotServedError, OutcomeUnknownError, TooLargeError
+from posthouse.errors import FrameError, NotServedError, OutcomeUnknownError, PendingError, TooLargeError
 from posthouse.flow.balance import least_of_two
 from posthouse.message.codec import decode_many, encode
 from posthouse.message.message import Kind, Message, Mode
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Instant, Seconds
     from posthouse.contracts.registry import Instance
     from posthouse.contracts.transport import Transport
+    from posthouse.errors import PosthouseError
     from posthouse.runtime.directory import Directory
     from posthouse.runtime.seams import Seams
 
@@ -52,7 +53,7 @@ class Ticket:
             why none can come.
     """
 
-    __slots__ = ("expires", "frame", "id", "moves", "name", "peer", "reply")
+    __slots__ = ("expires", "frame", "id", "kept", "moves", "name", "peer", "reply")
 
     def __init__(self, id: str, name: str, reply: asyncio.Future[Message], expires: float) -> None:
         self.id = id
@@ -62,6 +63,7 @@ class Ticket:
         self.peer = ""
         self.frame = b""
         self.moves = 0
+        self.kept = False  # journaled: the replier's store keeps the outcome
 
 
 class Caller:
@@ -90,6 +92,7 @@ class Caller:
         expires_in: Seconds | None = None,
         work: str = "",
         content_type: str = "",
+        id: str | None = None,
     ) -> Ticket:
         """Put a request on its way.
 
@@ -102,6 +105,7 @@ class Caller:
             expires_in: seconds until the ticket fails by itself; None leaves that to whoever waits.
             work: the delivery whose handler asks.
             content_type: of the data; empty for JSON.
+            id: of the request; a new one without it.
 
         Raises:
             NotServedError: volatile, and no instance takes it.
@@ -112,7 +116,8 @@ class Caller:
             raise too_large(name, len(data))
         seams = self._seams
         expires = _NEVER if expires_in is None else self._loop.time() + expires_in
-        ticket = Ticket(seams.new_id(), name, self._loop.create_future(), expires)
+        ticket = Ticket(id or seams.new_id(), name, self._loop.create_future(), expires)
+        ticket.kept = mode is Mode.JOURNALED
         message = Message(
             Kind.REQUEST,
             ticket.id,
@@ -255,12 +260,7 @@ class Caller:
         for ticket in [ticket for ticket in self._waiting.values() if ticket.expires <= now]:
             self.forget(ticket)
             if not ticket.reply.done():
-                ticket.reply.set_exception(
-                    OutcomeUnknownError(
-                        f"{ticket.name} has not answered in time; it may have been done, or may be yet",
-                        message_id=ticket.id,
-                    )
-                )
+                ticket.reply.set_exception(_too_late(ticket))
         soonest = min((ticket.expires for ticket in self._waiting.values()), default=_NEVER)
         if soonest < _NEVER:
             self._wake_at(soonest)
@@ -280,6 +280,14 @@ def _unreachable(ticket: Ticket) -> NotServedError:
     error = not_served(ticket.name)
     error.message_id = ticket.id
     return error
+
+
+def _too_late(ticket: Ticket) -> PosthouseError:
+    if ticket.kept:
+        return PendingError(f"{ticket.name} has not answered in time; the request is stored", id=ticket.id)
+    return OutcomeUnknownError(
+        f"{ticket.name} has not answered in time; it may have been done, or may be yet", message_id=ticket.id
+    )
 
 
 def _died(ticket: Ticket) -> OutcomeUnknownError:

@@ -8,6 +8,7 @@ because a program's annotations name it at import.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -15,7 +16,7 @@ from posthouse.declare.marks import AwaitedContext, BlockingContext
 from posthouse.errors import NotBuiltError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Literal, TypeAlias
 
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 _Req = TypeVar("_Req")
 _Rep = TypeVar("_Rep")
 _T = TypeVar("_T")
-
-_NO_STORE = (
-    "ctx.{name}() needs a store, and this version keeps none: write to your own database inside the"
-    " handler, idempotently by ctx.id"
-)
 
 
 class Door(Protocol):
@@ -50,6 +46,18 @@ class Door(Protocol):
 
     def publish(self, event: Event[Any], data: Any, /) -> None:
         """Record an event, to leave when the handler ends well."""
+        ...
+
+    async def cancel(self, id: str, /) -> None:
+        """Ask that a request that was sent earlier is not done."""
+        ...
+
+    async def transaction(self, kind: type[Any] | None, /) -> Any:
+        """Open the transaction that commits when the handler returns."""
+        ...
+
+    def reading(self, kind: type[Any] | None, /) -> AbstractAsyncContextManager[Any]:
+        """Read the store."""
         ...
 
     def run_in_loop(self, coroutine: Any) -> Any:
@@ -161,24 +169,47 @@ class Context(_Delivered, AwaitedContext):
         self._door.publish(event, data)
 
     async def cancel(self, id: str, /) -> None:
-        """Ask that a request sent earlier is not done; not in this version."""
-        raise NotBuiltError("cancel() needs journaled delivery, which this version does not have")
+        """Ask that a request that this service sent earlier is not done; see Client.cancel.
+
+        What this handler has sent itself is simply not sent.
+
+        Raises:
+            CallUnknownError: this service has sent no such request.
+            UsageError: the handler is not journaled.
+        """
+        await self._door.cancel(id)
 
     @overload
     async def transaction(self, /) -> Transaction: ...
     @overload
     async def transaction(self, kind: type[_T], /) -> _T: ...
     async def transaction(self, kind: type[Any] | None = None, /) -> Any:
-        """Open the transaction that commits when the handler returns; not in this version."""
-        raise NotBuiltError(_NO_STORE.format(name="transaction"))
+        """Open the transaction that commits when the handler returns, together with the reply and all that it sends.
+
+        It is opened once, last, and never closed by hand: an error that leaves the handler rolls it back. It holds
+        the store's one write slot, so `call` is refused from then on, and who holds it for more than a second is
+        rolled back and tried again.
+
+        Args:
+            kind: of a session of the user's own; only None in this version.
+
+        Raises:
+            UsageError: the handler is not journaled.
+            UnavailableError: the store cannot be used.
+        """
+        return await self._door.transaction(kind)
 
     @overload
     def reading(self, /) -> AbstractAsyncContextManager[Transaction]: ...
     @overload
     def reading(self, kind: type[_T], /) -> AbstractAsyncContextManager[_T]: ...
     def reading(self, kind: type[Any] | None = None, /) -> AbstractAsyncContextManager[Any]:
-        """Read the store before a call; not in this version."""
-        raise NotBuiltError(_NO_STORE.format(name="reading"))
+        """Read the service's own tables as they are at one moment; it holds nothing, so calls may follow.
+
+        Raises:
+            UsageError: the handler is not journaled.
+        """
+        return self._door.reading(kind)
 
 
 class SyncContext(_Delivered, BlockingContext):
@@ -224,28 +255,57 @@ class SyncContext(_Delivered, BlockingContext):
         self._door.publish(event, data)
 
     def cancel(self, id: str, /) -> None:
-        """Ask that a request sent earlier is not done; not in this version."""
-        raise NotBuiltError("cancel() needs journaled delivery, which this version does not have")
+        """Ask that a request that this service sent earlier is not done; see Context.cancel."""
+        self._door.run_in_loop(self._door.cancel(id))
 
     @overload
     def transaction(self, /) -> SyncTransaction: ...
     @overload
     def transaction(self, kind: type[_T], /) -> _T: ...
     def transaction(self, kind: type[Any] | None = None, /) -> Any:
-        """Open the transaction that commits when the handler returns; not in this version."""
-        raise NotBuiltError(_NO_STORE.format(name="transaction"))
+        """Open the transaction that commits when the handler returns; see Context.transaction."""
+        rows = self._door.run_in_loop(self._door.transaction(kind))
+        return BlockingRows(self._door, rows)
 
     @overload
     def reading(self, /) -> AbstractContextManager[SyncTransaction]: ...
     @overload
     def reading(self, kind: type[_T], /) -> AbstractContextManager[_T]: ...
     def reading(self, kind: type[Any] | None = None, /) -> AbstractContextManager[Any]:
-        """Read the store before a call; not in this version."""
-        raise NotBuiltError(_NO_STORE.format(name="reading"))
+        """Read the service's own tables as they are at one moment; see Context.reading."""
+        return blocking_reading(self._door, self._door.reading(kind))
+
+
+class BlockingRows:
+    """The tables of a store, for code in a thread."""
+
+    __slots__ = ("_door", "_rows")
+
+    def __init__(self, door: Door, rows: Transaction) -> None:
+        self._door = door
+        self._rows = rows
+
+    def execute(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        return self._door.run_in_loop(self._rows.execute(sql, values))
+
+    def executemany(self, sql: str, values: list[Mapping[str, Any]] | list[tuple[Any, ...]]) -> None:
+        """Run one statement for each set of values."""
+        self._door.run_in_loop(self._rows.executemany(sql, values))
+
+
+@contextmanager
+def blocking_reading(door: Door, reading: AbstractAsyncContextManager[Transaction]) -> Generator[BlockingRows]:
+    """Enter and leave a reading from a handler's thread."""
+    rows = door.run_in_loop(reading.__aenter__())
+    try:
+        yield BlockingRows(door, rows)
+    finally:
+        door.run_in_loop(reading.__aexit__(None, None, None))
 
 
 class Transaction(Protocol):
-    """SQL on the built-in store, from journaled delivery on; its place in the types stands."""
+    """SQL on the service's own tables in the built-in store; ours in it, posthouse_..., are closed."""
 
     async def execute(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""

@@ -50,6 +50,7 @@ class Directory:
         events: by name.
         subscriptions: by topic, those that are declared.
         present: every live instance, by service; a draining one too.
+        peers: where the live instances are reached.
     """
 
     def __init__(self, registry: Registry, *, seams: Seams) -> None:
@@ -67,6 +68,8 @@ class Directory:
         self.events: Mapping[str, EventRecord] = {}
         self.subscriptions: Mapping[str, Sequence[SubscriptionRecord]] = {}
         self.present: Mapping[str, Sequence[Instance]] = {}
+        self.peers: frozenset[str] = frozenset()
+        self._stores: Mapping[str, Sequence[Instance]] = {}
         self._available: Mapping[str, Sequence[Instance]] = {}
 
     async def open(self) -> None:
@@ -112,6 +115,10 @@ class Directory:
         """Return every live instance."""
         return [instance for instances in self.present.values() for instance in instances]
 
+    def of_store(self, store: str) -> Sequence[Instance]:
+        """Return the live instances that share a store."""
+        return self._stores.get(store, ())
+
     async def operation(self, name: str, *, within: Seconds = PATIENCE) -> OperationRecord:
         """Return an operation's record, and wait for its first announcement a little.
 
@@ -155,6 +162,12 @@ class Directory:
             service: [instance for instance in those if instance.serving and not instance.draining]
             for service, those in present.items()
         }
+        self.peers = frozenset(instance.peer for instance in instances)
+        stores: dict[str, list[Instance]] = {}
+        for instance in instances:
+            if instance.store:
+                stores.setdefault(instance.store, []).append(instance)
+        self._stores = stores
         self.generation += 1
         for callback in self._told:
             callback()

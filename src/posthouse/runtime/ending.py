@@ -7,29 +7,53 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from posthouse.clock import seconds
 from posthouse.contracts.transport import ACCEPTED, Rejected, Released
-from posthouse.errors import PosthouseError, Retry
+from posthouse.errors import PendingError, PosthouseError, Retry
 from posthouse.protocol.settlement import (
     DELIVERIES,
     Decided,
     End,
     Failed,
     Over,
+    Waits,
     crashed_too_often,
     passes_on,
     policy_for,
     settle,
 )
+from posthouse.runtime.attempt import Attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from posthouse.declare.target import Target
     from posthouse.protocol.settlement import Policy
-    from posthouse.runtime.workplace import Work, Workplace
+    from posthouse.runtime.workplace import Turn, Work, Workplace
 
 _log: Final = logging.getLogger("posthouse.service")
+
+
+class Ends(Protocol):
+    """What carries out the ends of one handler's attempts."""
+
+    def attempt_for(self, turn: Turn, work: Work) -> Attempt:
+        """Return the door for one run."""
+        ...
+
+    def crashes(self, work: Work) -> bool:
+        """End a delivery that has been handed over too often to be run again; return whether it was."""
+        ...
+
+    def well(self, works: Sequence[Work], reply: bytes | Decided, attempt: Attempt | None) -> None:
+        """It ended well: with a reply, or with a Reject that was returned."""
+        ...
+
+    def badly(self, work: Work, end: End, attempt: Attempt | None = None) -> None:
+        """It did not."""
+        ...
 
 
 class Ending:
@@ -49,12 +73,20 @@ class Ending:
         )
         self._volatile = policy_for(waited_for=True, attempts=1, exhausted="fail")  # never retried by us
 
-    def well(self, work: Work, reply: bytes) -> None:
-        """It took effect: answer, and forget it."""
-        if work.message.reply_to:
-            self._place.reply(work.message, reply)
-        if work.delivery is not None:
-            self._settle(work.delivery, ACCEPTED)
+    def attempt_for(self, turn: Turn, work: Work) -> Attempt:
+        """Return the door for one run."""
+        return Attempt(self._place, turn, work.message)
+
+    def well(self, works: Sequence[Work], reply: bytes | Decided, attempt: Attempt | None) -> None:
+        """It took effect: answer, and forget it. A Reject that was returned has kept what the handler sent."""
+        for work in works:
+            if isinstance(reply, Decided):
+                self.badly(work, reply, attempt)
+                continue
+            if work.message.reply_to:
+                self._place.reply(work.message, reply)
+            if work.delivery is not None:
+                self._settle(work.delivery, ACCEPTED)
 
     def crashes(self, work: Work) -> bool:
         """End a delivery that has been handed over too often to be run again; return whether it was."""
@@ -70,8 +102,9 @@ class Ending:
         self._over(work, over)
         return True
 
-    def badly(self, work: Work, end: End) -> None:
+    def badly(self, work: Work, end: End, attempt: Attempt | None = None) -> None:
         """It did not end well: try again later, or end it for good."""
+        del attempt
         delivery = work.delivery
         decision = settle(
             end,
@@ -92,7 +125,7 @@ class Ending:
             work.message.id,
             delivery.attempt,
             decision.after,
-            end.cause if isinstance(end, Failed) else end.error,
+            end.error if isinstance(end, Decided) else end.cause,
         )
         self._settle(delivery, Released(after=decision.after))
 
@@ -125,5 +158,7 @@ def end_of(error: BaseException) -> End:
         return Failed(error.reason or "the handler asked for another try", after=after)
     if isinstance(error, PosthouseError) and passes_on(error):
         return Decided(error)
+    if isinstance(error, PendingError):
+        return Waits(str(error))
     told = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
     return Failed("".join(told.format_exception_only()).strip(), "".join(told.format()))

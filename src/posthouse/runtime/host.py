@@ -26,14 +26,15 @@ from posthouse.declare.contract_of import contract_of
 from posthouse.errors import ContractError, FrameError, PosthouseError, QueueFullError, UnavailableError, UsageError
 from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import decode_many
-from posthouse.message.message import Kind, Message, Mode
+from posthouse.message.message import Kind, Lane, Message, Mode
 from posthouse.message.names import service_of
 from posthouse.runtime.answers import refuse
 from posthouse.runtime.caller import Caller, not_served
 from posthouse.runtime.client import Client
 from posthouse.runtime.directory import Directory
+from posthouse.runtime.journal.journals import OpenJournals
 from posthouse.runtime.parts import Parts
-from posthouse.runtime.promises import broken_promise, mode_of
+from posthouse.runtime.promises import broken_promise, mode_of, needs_store
 from posthouse.runtime.seams import system_seams
 from posthouse.runtime.settler import Settler
 from posthouse.runtime.workplace import Work
@@ -76,6 +77,7 @@ class Host:
     caller: Caller
     settler: Settler
     parts: Parts
+    journals: OpenJournals
 
     def __init__(self, settings: Settings, *, seams: Seams | None = None) -> None:
         self.settings = settings
@@ -123,7 +125,8 @@ class Host:
             self.caller = self.make_caller()
             self.settler = Settler(self.transport, seams=self.seams)
             self.settler.open()
-            self.parts = Parts(self.seams, self.transport, self.directory, self.caller, self.settler)
+            self.journals = self.make_journals()
+            self.parts = Parts(self.seams, self.transport, self.directory, self.caller, self.settler, self.journals)
             self._opened.append("rest")
             self._tasks = [
                 self.seams.spawn(self._beat(), "posthouse heartbeat"),
@@ -137,6 +140,17 @@ class Host:
     def make_caller(self) -> Caller:
         """Return what asks for this process; a test's host watches it."""
         return Caller(self.transport, self.directory, peer=self.peer, seams=self.seams)
+
+    def make_journals(self) -> OpenJournals:
+        """Return the journals of this process; a test's host plays crashes with them."""
+        return OpenJournals(
+            self.settings,
+            transport=self.transport,
+            directory=self.directory,
+            settler=self.settler,
+            seams=self.seams,
+            peer=self.peer,
+        )
 
     async def close(self) -> None:
         """Drain what is served without grace, and let go of everything; again is no error."""
@@ -153,6 +167,7 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if "rest" in opened:
+            await self.journals.close()
             self.caller.close()
             await self.settler.close()
         if "directory" in opened:
@@ -209,6 +224,12 @@ class Host:
         for service in services:
             if service.name in self._servings:
                 raise UsageError(f"service {service.name!r} is served by this process already")
+        for service in services:
+            self.journals.allow(service.name, schema=service.schema)
+            self._check_promises(service)
+        journals = {
+            service.name: await self.journals.need(service.name) for service in services if needs_store(service)
+        }
         await self.announce(*services)
         begun = [
             Serving(
@@ -217,6 +238,7 @@ class Host:
                 client=self.client(service.name),
                 concurrency=self.settings.service(service.name).concurrency or service.concurrency,
                 make_again=partial(self.announce, service),
+                journal=journals.get(service.name),
             )
             for service in services
         ]
@@ -228,7 +250,9 @@ class Host:
         await self._enter(*(self._instance(serving.name) for serving in begun))
 
     async def join(self, name: str) -> None:
-        """Show this process as an instance of a service that asks and does not serve."""
+        """Show this process as an instance of a service that asks and does not serve, and has a store."""
+        self.journals.allow(name)
+        await self.journals.need(name)
         if name not in self._present:
             await self._enter(msgspec.structs.replace(self._instance(name), serving=False))
 
@@ -318,6 +342,7 @@ class Host:
         )
 
     def _instance(self, service: str) -> Instance:
+        journal = self.journals.get(service)
         return Instance(
             id=self.seams.new_id(),
             service=service,
@@ -325,6 +350,8 @@ class Host:
             pid=os.getpid(),
             host=platform.node(),
             started=self.seams.clock.now(),
+            store="" if journal is None else journal.store.identity.id,
+            store_epoch=0 if journal is None else journal.store.identity.epoch,
         )
 
     async def _enter(self, *instances: Instance) -> None:
@@ -337,9 +364,12 @@ class Host:
     def _arrived(self, peer: str, frames: list[bytes]) -> None:
         replies = self.caller.receive
         works: dict[Runner, list[Work]] = {}
-        for message in decode_many(frames):
+        journaled: list[tuple[str, str, Message, bytes]] = []
+        for message, frame in zip(decode_many(frames), frames, strict=True):
             if isinstance(message, FrameError):
                 _log.warning("%s sent what is no frame, which was dropped: %s", peer, message)
+            elif message.lane is not None:
+                journaled.append((*_addressee(message, message.lane), message, frame))
             elif message.kind is Kind.REPLY:
                 replies(message)
             elif message.kind is Kind.REQUEST or message.kind is Kind.EVENT:
@@ -348,6 +378,8 @@ class Host:
                     works.setdefault(runner, []).append(Work(message, None))
             else:
                 _log.warning("%s sent a %s message, which this version does not know", peer, message.kind.name.lower())
+        if journaled:
+            self.journals.arrived(journaled)
         for runner, taken in works.items():  # all at once: one turn works them off, unless it has to wait
             runner.take(taken)
 
@@ -364,6 +396,7 @@ class Host:
 
     def _lost(self, peer: str, frames: list[bytes]) -> None:
         self.caller.lost(peer, frames)
+        self.journals.lost(peer)
         if any(instance.peer == peer for instance in self.directory.all_instances):
             self.directory.doubt()
 
@@ -425,3 +458,16 @@ class Host:
                 ids = {id(delivery) for delivery in lost}
                 for serving in servings:
                     serving.forget(ids)
+
+
+def _addressee(message: Message, stamps: Lane) -> tuple[str, str]:
+    """Return for which service, or for which store, a journaled message is: one of both is empty."""
+    match message.kind:
+        case Kind.REQUEST:
+            return service_of(message.type), ""
+        case Kind.ACK:
+            return message.type, ""
+        case Kind.CONTROL if message.type == "cancel":
+            return service_of(message.subject), ""
+        case _:
+            return "", stamps.caller_store

@@ -16,9 +16,10 @@ from posthouse.clock import seconds
 from posthouse.contracts.transport import Outgoing
 from posthouse.declare.operation import Event, Operation
 from posthouse.declare.schema_of import encode as encode_data
-from posthouse.errors import ContractError, InvalidDataError, NotBuiltError, UsageError, told
+from posthouse.errors import ContractError, InvalidDataError, NotBuiltError, OutcomeUnknownError, UsageError, told
 from posthouse.message.codec import encode
-from posthouse.message.message import Message, Mode
+from posthouse.message.message import Kind, Message, Mode
+from posthouse.message.names import service_of
 from posthouse.runtime.caller import FRAME_LIMIT, too_large
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
     from posthouse.clock import Clock, Duration, Instant
     from posthouse.errors import PosthouseError, Reject
     from posthouse.runtime.directory import Directory
+    from posthouse.runtime.steps.wire import Outcome
 
 
 _details: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _knows_nobody(service: str) -> bool:
+    del service
+    return False
 
 
 class Outbound:
@@ -42,14 +49,16 @@ class Outbound:
         generation: of the directory, when it was last compared with the service's contract.
     """
 
-    __slots__ = ("_decode", "_rejects", "_type", "generation", "is_event", "mode", "name")
+    __slots__ = ("_contract", "_decode", "_rejects", "_type", "generation", "is_event", "mode", "name", "service")
 
     def __init__(self, contract: Operation[Any, Any] | Event[Any]) -> None:
-        if contract.promise is Mode.JOURNALED:
+        if contract.promise is Mode.JOURNALED and not isinstance(contract, Operation):
             raise journaled(contract.name)
         self.name = contract.name
+        self.service = service_of(contract.name)
         self.mode = contract.promise
         self.generation = -1
+        self._contract = contract
         if isinstance(contract, Operation):
             self.is_event = False
             data = contract.request
@@ -62,8 +71,12 @@ class Outbound:
             self._rejects = ()
         self._type: type | None = data if isinstance(data, type) else None
 
-    async def check(self, directory: Directory) -> None:
+    async def check(self, directory: Directory, knows: Callable[[str], bool] = _knows_nobody) -> None:
         """Compare an operation with what its service announced; an event is its publisher's own.
+
+        Args:
+            directory: what is known of the registry.
+            knows: whether a service was known to the caller's store before; then nobody need be there now.
 
         Raises:
             UnknownServiceError: nobody announced it.
@@ -71,6 +84,8 @@ class Outbound:
         """
         if self.is_event:
             return
+        if self.name not in directory.operations and knows(self.service):
+            return  # it is compared as soon as it can be
         record = await directory.operation(self.name)
         if record.mode is not self.mode:
             its, ours = record.mode.name.lower(), self.mode.name.lower()
@@ -111,6 +126,23 @@ class Outbound:
                 f"the reply of {self.name} does not fit this caller's contract: {error}", message_id=reply.id
             ) from error
 
+    def result_of(self, outcome: Outcome, id: str) -> Any:
+        """Return the data of a stored outcome; raises as `result`."""
+        return self.result(Message(Kind.REPLY, id, self.name, self.service, 0.0, outcome.data, refusal=outcome.refusal))
+
+    def unknown(self, id: str) -> OutcomeUnknownError:
+        """Return the error for a call of which nobody can say what became of it."""
+        return OutcomeUnknownError(f"what became of {self.name} is not known: a store was restored", message_id=id)
+
+    def key_of(self, data: Any) -> str:
+        """Return the ordering key of a request; empty for none.
+
+        Raises:
+            InvalidDataError: what stands in its field can be none.
+        """
+        contract = self._contract
+        return contract.key_of(data) if isinstance(contract, Operation) and contract.key is not None else ""
+
     def outgoing(self, message: Message) -> Outgoing:
         """Return the message as the transport takes it."""
         return Outgoing(self.name, encode(message), self.is_event)
@@ -137,8 +169,8 @@ def refused(reply: Message, rejects: tuple[type[Reject], ...] = ()) -> Posthouse
 
 
 def journaled(name: str) -> NotBuiltError:
-    """Return the error for a contract that promises more than this version can keep."""
-    return NotBuiltError(f'{name} is declared journaled, which this version cannot keep; declare mode="queued"')
+    """Return the error for an event that promises more than this version can keep."""
+    return NotBuiltError(f'event {name} is declared journaled, which this version cannot keep; declare mode="queued"')
 
 
 def instant_of(deadline: Duration | datetime | None, *, clock: Clock, inherited: Instant = 0.0) -> Instant:

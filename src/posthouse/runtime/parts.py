@@ -6,14 +6,66 @@ A host makes them, opens and closes them; those who send and receive are given t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from posthouse.clock import Seconds
     from posthouse.contracts.transport import Transport
+    from posthouse.protocol.outbox import Call
     from posthouse.runtime.caller import Caller
     from posthouse.runtime.directory import Directory
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.settler import Settler
+    from posthouse.runtime.steps.asking import Asked
+    from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.ticket import Ticket
+
+
+class Asks(Protocol):
+    """Where journaled calls are stored, and waited for."""
+
+    def ask(self, asked: Asked, *, for_reply: bool, expires_in: Seconds | None = None) -> Ticket:
+        """Store a call, and send it once it is on the disk; never waits."""
+        ...
+
+    def watch(self, call: Call, *, expires_in: Seconds | None = None) -> Ticket:
+        """Wait for a call that is in the books and was not answered when it was read."""
+        ...
+
+    def forget(self, ticket: Ticket) -> None:
+        """Wait no longer; the call lives on."""
+        ...
+
+
+class JournalOfCaller(Protocol):
+    """A service's journal, as those who ask use it."""
+
+    here: Here
+
+    @property
+    def asks(self) -> Asks:
+        """The caller's side."""
+        ...
+
+    def knows(self, service: str) -> bool:
+        """Say whether a service was ever known to this store."""
+        ...
+
+    async def call(self, id: str) -> Call | None:
+        """Return a call by its id."""
+        ...
+
+    async def cancel(self, id: str) -> bool:
+        """Ask that a call is not done; return whether there is such a call."""
+        ...
+
+
+class Journals(Protocol):
+    """The journals of a process, opened when they are first needed."""
+
+    async def need(self, service: str) -> JournalOfCaller | None:
+        """Return the journal of a service, and open it; None for a caller that has no store."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +78,7 @@ class Parts:
         directory: what is known of the registry.
         caller: volatile messages, and requests that wait for replies.
         settler: outcomes on their way to the transport.
+        journals: the stores of the services of this process.
     """
 
     seams: Seams
@@ -33,3 +86,4 @@ class Parts:
     directory: Directory
     caller: Caller
     settler: Settler
+    journals: Journals

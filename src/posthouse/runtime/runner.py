@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -25,7 +25,6 @@ from posthouse.errors import ExpiredError, FailedError, InvalidDataError, Reject
 from posthouse.flow.concurrency import Slots
 from posthouse.flow.rate import TokenBucket
 from posthouse.protocol.settlement import Decided, Failed
-from posthouse.runtime.attempt import Attempt
 from posthouse.runtime.caller import FRAME_LIMIT
 from posthouse.runtime.context import Context, SyncContext
 from posthouse.runtime.ending import Ending, end_of
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.target import Target
     from posthouse.protocol.settlement import End
+    from posthouse.runtime.attempt import Attempt
+    from posthouse.runtime.ending import Ends
     from posthouse.runtime.workplace import Work, Workplace
 
 _log: Final = logging.getLogger("posthouse.service")
@@ -58,6 +59,20 @@ UNFIT: Final = object()
 """In place of data that may not be run."""
 
 
+class Run(NamedTuple):
+    """How one run of a handler ended.
+
+    Attributes:
+        end: its reply, encoded; or the end that it came to.
+        attempt: the door behind its context; None where it had none.
+        returned: it ended well: with the reply, or with a Reject that it returned.
+    """
+
+    end: bytes | End
+    attempt: Attempt | None
+    returned: bool
+
+
 class Runner:
     """Runs one handler of a service in this process.
 
@@ -73,7 +88,15 @@ class Runner:
         on_idle: tells a drain that nothing is here any more.
     """
 
-    def __init__(self, place: Workplace, target: Target, decode: Callable[[bytes], Any], *, queued: bool) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        target: Target,
+        decode: Callable[[bytes], Any],
+        *,
+        queued: bool,
+        ending: Ends | None = None,
+    ) -> None:
         self.name = target.name
         self.queued = queued
         self.slots = Slots(target.run.concurrency or place.slots.limit)
@@ -90,7 +113,7 @@ class Runner:
         self._place = place
         self._target = target
         self._decode = decode
-        self._ending = Ending(place, target)
+        self._ending: Ends = ending or Ending(place, target)
         self._loop = place.loop
         self._now = place.parts.seams.clock.now
         self._timeout = target.run.timeout or DEFAULT_TIMEOUT
@@ -167,7 +190,15 @@ class Runner:
         One that will not end is given up after LAST_WORD seconds, so that the process can.
         """
         self._stopped = True
-        turns = {turn.task: turn for turn in self._turns if turn.task is not None}
+        return await self._cancel(list(self._turns))
+
+    async def stop_waiting(self) -> list[Work]:
+        """Cancel those turns whose handlers wait for a reply; as `stop`."""
+        self._stopped = True
+        return await self._cancel([turn for turn in self._turns if not turn.has_slot])
+
+    async def _cancel(self, chosen: Sequence[Turn]) -> list[Work]:
+        turns = {turn.task: turn for turn in chosen if turn.task is not None}
         if not turns:
             return []
         for task, turn in turns.items():
@@ -242,7 +273,8 @@ class Runner:
             self.held -= len(turn.works)
             if not self._stopped:  # else the drain that canceled it hands them back
                 for work in turn.works:
-                    self._ending.badly(work, Failed("its turn was canceled") if error is None else end_of(error))
+                    end = Failed("its turn was canceled") if error is None else end_of(error)
+                    self._ending.badly(work, end)
             self._look_low()
         if self._backlog:
             self.start_soon()
@@ -279,11 +311,8 @@ class Runner:
         data = self._open(work)
         if data is UNFIT:
             return
-        outcome = await self._attempt(turn, work, data)
-        if isinstance(outcome, bytes):
-            self._ending.well(work, outcome)
-        else:
-            self._ending.badly(work, outcome)
+        run = await self._attempt(turn, work, data)
+        self._end(works, run)
         if turn.thread is not None:
             self._let_go(turn, works)  # ended, whatever the thread still does
             await self._wait_for_thread(turn)
@@ -304,34 +333,44 @@ class Runner:
             self._ending.badly(work, end_of(error))
         return UNFIT
 
-    async def _attempt(self, turn: Turn, work: Work, data: Any) -> bytes | End:
-        """Run the handler once; return its reply, encoded, or the end that it came to."""
+    def _end(self, works: Sequence[Work], run: Run) -> None:
+        """Carry out the end of a run."""
+        if run.returned:
+            self._ending.well(works, cast("bytes | Decided", run.end), run.attempt)
+            return
+        for work in works:
+            self._ending.badly(work, cast("End", run.end), run.attempt)
+
+    async def _attempt(self, turn: Turn, work: Work, data: Any) -> Run:
+        """Run the handler once."""
         target = self._target
         attempt = None
+        returned = False
         turn.expires = self._loop.time() + self._timeout
         if self._timer is None:
             self._timer = self._loop.call_at(turn.expires, self._expire)
         try:
             if not target.is_async:
-                attempt = Attempt(self._place, turn, work.message)
+                attempt = self._ending.attempt_for(turn, work)
                 arguments = (data,) if target.context == "none" else (data, _context(SyncContext, attempt, work))
                 result = await self._in_thread(turn, *arguments)
             elif target.context == "none":
                 result = await target.function(data)
             else:
-                attempt = Attempt(self._place, turn, work.message)
+                attempt = self._ending.attempt_for(turn, work)
                 result = await target.function(data, _context(Context, attempt, work))
             end = Decided(result) if isinstance(result, Reject) else encode(result)
             if type(end) is bytes and len(end) > FRAME_LIMIT and work.message.reply_to:
                 raise FailedError(f"the reply of {self.name} has {len(end):,} bytes; a message takes {FRAME_LIMIT:,}")
-            if attempt is not None and attempt.kept is not None:
+            if attempt is not None and attempt.leaves:
                 await attempt.leave()  # returned, a Reject keeps what was sent
+            returned = True
         except asyncio.CancelledError:
             if turn.timed_out:
                 end = Failed(f"it timed out after {self._timeout:g} s")
             elif turn.task is not None and turn.task.cancelling():
                 if attempt is not None:
-                    attempt.close()
+                    attempt.abandon()
                 raise
             else:  # something that the handler waited for was canceled, not the handler
                 end = Failed("CancelledError: what it waited for was canceled")
@@ -344,7 +383,7 @@ class Runner:
             turn.timed_out = turn.is_ending = False
             if turn.task is not None:
                 turn.task.uncancel()
-        return end
+        return Run(end, attempt, returned)
 
     async def _in_thread(self, turn: Turn, *arguments: Any) -> Any:
         function = self._target.function
@@ -397,11 +436,17 @@ def _context(kind: Any, attempt: Attempt, work: Work) -> Any:
     return kind(
         attempt,
         id=message.id,
-        attempt=1 if work.delivery is None else work.delivery.attempt,
+        attempt=_attempts(work),
         caller=message.source,
         sent=message.time,
         deadline=message.deadline,
     )
+
+
+def _attempts(work: Work) -> int:
+    if work.claim is not None:
+        return work.claim.failures + work.claim.deaths + 1
+    return 1 if work.delivery is None else work.delivery.attempt
 
 
 def _nothing() -> None:

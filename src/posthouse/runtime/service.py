@@ -16,6 +16,8 @@ from posthouse.contracts.transport import Released
 from posthouse.errors import NotServedError, OutcomeUnknownError
 from posthouse.message.message import Mode
 from posthouse.runtime.batch import BatchRunner
+from posthouse.runtime.journal.ending import JournaledEnding
+from posthouse.runtime.journal.hearing import reply_reader
 from posthouse.runtime.receiver import Receiver
 from posthouse.runtime.runner import Runner
 from posthouse.runtime.workplace import Work, Workplace
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
-    from posthouse.declare.target import Handler, Subscription
+    from posthouse.declare.target import Target
     from posthouse.runtime.client import Client
+    from posthouse.runtime.journal.journal import Journal
     from posthouse.runtime.parts import Parts
 
 _log: Final = logging.getLogger("posthouse.service")
@@ -40,6 +43,7 @@ class Serving:
     Attributes:
         name: of the service.
         service: what was declared.
+        journal: its store at work; None for a service that has nothing journaled.
         place: where its handlers work.
         runners: by the name of the operation or subscription.
         draining: it takes nothing more.
@@ -53,12 +57,15 @@ class Serving:
         client: Client,
         concurrency: int,
         make_again: Callable[[], Awaitable[None]],
+        journal: Journal | None = None,
     ) -> None:
         self.name = service.name
         self.service = service
         self.place = Workplace(service.name, parts=parts, client=client, concurrency=concurrency)
         self.runners: dict[str, Runner] = {}
         self.draining = False
+        self.journal = journal
+        self._journaled: dict[str, JournaledEnding] = {}
         self._parts = parts
         self._make_again = make_again
         self._idle = asyncio.Event()
@@ -68,13 +75,22 @@ class Serving:
         self._leaving = asyncio.Event()
         self._grace: asyncio.Timeout | None = None
         self._hurried = False
+        if journal is not None:
+            journal.here.reply_handlers = {name: heard.name for name, heard in service.reply_handlers.items()}
+            journal.here.ack_handlers = {name: heard.name for name, heard in service.ack_handlers.items()}
+            for heard in (*service.reply_handlers.values(), *service.ack_handlers.values()):
+                self._add(heard, reply_reader(heard), Mode.JOURNALED)
         for handler in service.operations.values():
             self._add(handler, handler.operation.decode_request, handler.operation.promise)
         for subscription in service.subscriptions.values():
             self._add(subscription, subscription.event.decode, subscription.event.promise)
 
-    def _add(self, target: Handler | Subscription, decode: Any, mode: Mode) -> None:
-        runner = (BatchRunner if target.batch else Runner)(self.place, target, decode, queued=mode is not Mode.VOLATILE)
+    def _add(self, target: Target, decode: Any, mode: Mode) -> None:
+        ending = None
+        if mode is Mode.JOURNALED and self.journal is not None:
+            ending = self._journaled[target.name] = JournaledEnding(self.place, target, self.journal)
+        kind = BatchRunner if target.batch else Runner
+        runner = kind(self.place, target, decode, queued=mode is not Mode.VOLATILE, ending=ending)
         runner.on_idle = self._look_idle
         self.runners[target.name] = runner
 
@@ -116,8 +132,12 @@ class Serving:
 
     def receive(self) -> None:
         """Begin to take messages."""
+        if self.journal is not None:
+            runners = [self.runners[name] for name in self._journaled]
+            queues = [handler.name for handler in self.service.operations.values() if handler.name in self._journaled]
+            self.journal.serve(runners, queues=queues, make_again=self._make_again)
         for runner in self.runners.values():
-            if runner.queued:
+            if runner.queued and runner.name not in self._journaled:
                 receiver = Receiver(runner, parts=self._parts, make_again=self._make_again)
                 task = self._parts.seams.spawn(receiver.receive_all(), f"posthouse receives {runner.name}")
                 self._receivers.append(task)
@@ -128,8 +148,14 @@ class Serving:
         for task in self._receivers:
             task.cancel()
         await asyncio.gather(*self._receivers, return_exceptions=True)
+        if self.journal is not None:
+            await self.journal.stop()
         for runner in self.runners.values():
             for work in runner.hand_back():
+                self._give_back(work, untouched=True)
+        # A journaled handler that waits for a reply is run again elsewhere, and is given it there.
+        for works in await asyncio.gather(*(self.runners[name].stop_waiting() for name in self._journaled)):
+            for work in works:
                 self._give_back(work, untouched=True)
         try:
             async with asyncio.timeout(0.0 if self._hurried else grace) as self._grace:
@@ -162,7 +188,9 @@ class Serving:
             await asyncio.gather(self._lifespan, return_exceptions=True)  # what it raises was logged
 
     def _give_back(self, work: Work, *, untouched: bool) -> None:
-        if work.delivery is not None:
+        if work.claim is not None:
+            self._journaled[work.message.type].give_back(work)
+        elif work.delivery is not None:
             self._parts.settler.add(work.delivery, Released(failed=False, untouched=untouched))
         elif work.message.reply_to:
             text = f"the instance that {work.message.type} was sent to stops"

@@ -132,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         env: where this runs; "prod" has fewer defaults, "test" may use engines that keep nothing.
         data: the data directory, absolute.
         transport: the URL of what carries messages.
+        store: the URL of what keeps the stores of the services.
         grace: how long a drain waits for handlers that are at work.
         services: by the name of the service.
         gateway: the HTTP door.
@@ -141,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     env: Env = "dev"
     data: str = ""
     transport: str = ""
+    store: str = ""
     grace: Lasts = 30.0
     services: dict[str, ServiceSettings] = {}
     gateway: GatewaySettings = GatewaySettings()
@@ -317,6 +319,8 @@ def _finished(said: dict[str, Any], beside: Path) -> Settings:
         )
     said.setdefault("data", str(beside / DATA_NAME))
     said.setdefault("transport", f"sqlite:{said['data']}")
+    scheme = said["transport"].partition(":")[0]
+    said.setdefault("store", said["transport"] if scheme in {"sqlite", "memory"} else f"sqlite:{said['data']}")
     for name in said.get("services", {}):
         check_part(name, "service")
     routes: dict[str, Any] = said.get("routes", {})

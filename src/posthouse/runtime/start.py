@@ -36,27 +36,34 @@ def connect(
         service: in whose name; a Service where `serve` is set.
         serve: handle the service's messages too.
         transport: the URL of the engine, instead of the configured one.
-        store: only None in this version.
+        store: the URL of its store, instead of the configured one. A service that is only named has no store
+            without it: what it asks is left to the replier, and it cannot ask for a reply again.
         config: a file, or what would stand in it, instead of the `posthouse.toml` that is found.
 
     Raises:
         ConfigError: the configuration or the place of the data cannot be used.
         UnavailableError: the engine cannot be reached.
     """
-    if store is not None:
-        raise NotBuiltError("store= needs journaled delivery, which this version does not have")
+    if store is not None and not isinstance(store, str):
+        raise NotBuiltError("store= takes the URL of a store; other kinds are not in this version")
     if serve and not isinstance(service, Service):
         raise UsageError("connect(..., serve=True) needs the Service itself, not its name")
-    return _connected(service, serve, transport, config)
+    return _connected(service, serve, transport, store, config)
 
 
 @asynccontextmanager
 async def _connected(
-    service: Service | str, serve: bool, transport: str | None, config: Path | Mapping[str, Any] | None
+    service: Service | str,
+    serve: bool,
+    transport: str | None,
+    store: str | None,
+    config: Path | Mapping[str, Any] | None,
 ) -> AsyncGenerator[Client, None]:
     name = service.name if isinstance(service, Service) else check_part(service, "service")
     settings = await asyncio.to_thread(settings_of, transport, config)  # it reads files
     async with Host(settings) as host:
+        if isinstance(service, Service) or store is not None:
+            host.journals.allow(name, store=store, schema=service.schema if isinstance(service, Service) else ())
         if isinstance(service, Service) and serve:
             await host.serve(service)
         elif isinstance(service, Service) and service.events:

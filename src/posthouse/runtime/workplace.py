@@ -31,14 +31,44 @@ THREADS: Final = 1024
 NEVER: Final = float("inf")
 
 
+class Claim:
+    """A journaled request that is ours to run.
+
+    Attributes:
+        place: where it is in the store.
+        attempt: how often it was claimed: who decides it must name the newest.
+        failures: how often its handler failed before.
+        deaths: how often its instance died at it.
+        uses: (place, epoch of the answer) of the call whose reply it is run for; None for a request.
+        has_calls: its handler has made calls.
+    """
+
+    __slots__ = ("attempt", "deaths", "failures", "has_calls", "place", "uses")
+
+    def __init__(self, place: int, attempt: int, failures: int, deaths: int) -> None:
+        self.place = place
+        self.attempt = attempt
+        self.failures = failures
+        self.deaths = deaths
+        self.uses: tuple[int, int] | None = None
+        self.has_calls = False
+
+
 class Work:
-    """A message to be handled, and the delivery that brought it; None for a volatile one."""
+    """A message to be handled, and what it came by.
 
-    __slots__ = ("delivery", "message")
+    Attributes:
+        message: what is to be handled.
+        delivery: that of the queue which brought it; None for a volatile or journaled one.
+        claim: the one on the store; None for one that is not journaled.
+    """
 
-    def __init__(self, message: Message, delivery: Delivery | None) -> None:
+    __slots__ = ("claim", "delivery", "message")
+
+    def __init__(self, message: Message, delivery: Delivery | None, claim: Claim | None = None) -> None:
         self.message = message
         self.delivery = delivery
+        self.claim = claim
 
 
 class Worker(Protocol):
@@ -75,7 +105,18 @@ class Turn:
         is_ending: whether it was canceled for good: by its time-out, or by a drain.
     """
 
-    __slots__ = ("excused", "expires", "has_slot", "is_ending", "task", "thread", "timed_out", "worker", "works")
+    __slots__ = (
+        "attempt",
+        "excused",
+        "expires",
+        "has_slot",
+        "is_ending",
+        "task",
+        "thread",
+        "timed_out",
+        "worker",
+        "works",
+    )
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker

@@ -1,0 +1,101 @@
+"""Where a journaled frame goes: to an instance that is there, or into the operation's queue.
+
+Nothing here is promised: what gets lost is sent again by the outbox, whose books are the promise. A
+request for a service of which no instance is there is left in its queue, so that it is found there by
+the first one that comes, even when the caller is gone by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.contracts.transport import Outgoing
+from posthouse.errors import PosthouseError
+from posthouse.message.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posthouse.contracts.registry import Instance
+    from posthouse.contracts.transport import Transport
+    from posthouse.message.message import Message
+    from posthouse.runtime.directory import Directory
+    from posthouse.runtime.steps.receiving import Answer
+
+_log: Final = logging.getLogger("posthouse.journal")
+
+
+class Courier:
+    """Carries the journaled frames of one service in this process."""
+
+    def __init__(self, transport: Transport, directory: Directory) -> None:
+        self._transport = transport
+        self._direct = transport.direct
+        self._directory = directory
+        self._turn = 0
+        self._deposits: set[asyncio.Future[None]] = set()
+
+    def instances(self, service: str, store: str) -> Sequence[Instance]:
+        """Return the instances of a service that take requests: those on the store that is meant, if it is known."""
+        instances = self._directory.instances(service)
+        if not store:
+            return instances
+        return [instance for instance in instances if instance.store in {store, ""}]
+
+    def ask(self, instances: Sequence[Instance], frames: Sequence[bytes]) -> list[str]:
+        """Send requests to these instances, an even share to each; return to which peer each went."""
+        count = len(instances)
+        if count == 1:
+            peer = instances[0].peer
+            for frame in frames:
+                self._direct.send(peer, frame)
+            return [peer] * len(frames)
+        share = -(-len(frames) // count)
+        peers: list[str] = []
+        for index, frame in enumerate(frames):
+            peer = instances[(self._turn + index // share) % count].peer
+            peers.append(peer)
+            self._direct.send(peer, frame)
+        self._turn += -(-len(frames) // share)
+        return peers
+
+    def deposit(self, requests: Sequence[tuple[str, bytes]]) -> None:
+        """Leave (operation, frame) in the queues of services of which nobody is there."""
+        for operation, frame in requests:  # each by itself: one full queue must not hold back the others
+            stored = asyncio.ensure_future(self._transport.send((Outgoing(operation, frame),)))
+            self._deposits.add(stored)
+            stored.add_done_callback(self._deposited)
+
+    def tell(self, service: str, store: str, message: Message) -> None:
+        """Send a word or an ack to one instance of a service; to nobody when none is there."""
+        instances = self.instances(service, store)
+        if instances:
+            self._turn += 1
+            self._direct.send(instances[self._turn % len(instances)].peer, encode(message))
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """Send answers to the instances that wait for them, or to others of the same store."""
+        peers = self._directory.peers
+        for answer in answers:
+            peer = answer.peer
+            if answer.store and peer not in peers:
+                peer = next((i.peer for i in self._directory.of_store(answer.store)), peer)
+            if peer:
+                self._direct.send(peer, encode(answer.message))
+
+    async def close(self) -> None:
+        """Wait for what is on its way into queues."""
+        if self._deposits:
+            await asyncio.wait(self._deposits)
+
+    def _deposited(self, stored: asyncio.Future[None]) -> None:
+        self._deposits.discard(stored)
+        if stored.cancelled():
+            return
+        error = stored.exception()
+        if isinstance(error, PosthouseError):  # it is in the books, and is sent when somebody is there
+            _log.debug("a request could not be left in its queue: %s", error)
+        elif error is not None:
+            _log.error("leaving a request in its queue failed in a way that it should not", exc_info=error)

@@ -1,0 +1,529 @@
+"""The replier's side at work: stores requests, brings them to their runners, ends them in the books, answers.
+
+What arrives in one turn of the loop is one step, and so is all that ends in one. A request that cannot
+be claimed at once waits in the store, not here: any instance may take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from posthouse.contracts.store import Deceased
+from posthouse.contracts.transport import ACCEPTED
+from posthouse.errors import PosthouseError
+from posthouse.flow.backoff import full_jitter
+from posthouse.flow.credit import Credit
+from posthouse.message.codec import decode
+from posthouse.message.message import Kind, Message, Mode
+from posthouse.protocol.inbox import DEATHS, Request, RequestState
+from posthouse.protocol.lane import SELF, lane_of
+from posthouse.runtime.steps.applying import run_of
+from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
+from posthouse.runtime.steps.receiving import Answer, Receiving
+from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
+from posthouse.runtime.workplace import Claim, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.store import Books, Store, Tail
+    from posthouse.runtime.journal.courier import Courier
+    from posthouse.runtime.journal.outbox import Outbox
+    from posthouse.runtime.journal.relay import Relay
+    from posthouse.runtime.runner import Runner
+    from posthouse.runtime.seams import Seams
+    from posthouse.runtime.settler import Settler
+    from posthouse.runtime.steps.deciding import Decided, Decision
+    from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.receiving import Arrived, Received
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("posthouse.journal")
+
+LOOK: Final[Seconds] = 1.0
+"""How often an instance looks for requests that another one has stored or put back."""
+
+TAKE_OVER: Final[Seconds] = 2.0
+"""How often dead instances are looked for."""
+
+AT_ONCE: Final = 256
+"""The most claims of one step."""
+
+
+class Place:
+    """What runs one operation here, and how much of it may be claimed.
+
+    Attributes:
+        runner: runs it.
+        credit: how much is claimed.
+        backlog: requests may be there that nobody has claimed.
+        claiming: a step that claims is under way.
+        again: something was stored or put back since that step was begun.
+        suspect: the place of the suspect that runs here; None for none.
+        timer: set for the next request that is due.
+    """
+
+    __slots__ = ("again", "backlog", "claiming", "credit", "runner", "suspect", "timer")
+
+    def __init__(self, runner: Runner, now: float) -> None:
+        self.runner = runner
+        wanted = max(runner.slots.limit, 2 * runner.batch if runner.batch > 1 else 1)
+        self.credit = Credit(wanted, measured_at=now)
+        self.backlog = True
+        self.claiming = False
+        self.again = False
+        self.suspect: int | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Ending:
+    """The end of one run of a handler, of one request or of a batch.
+
+    Attributes:
+        works: what ran.
+        decisions: what became of each.
+        tail: the handler's own transaction, if it opened one.
+        alone: all of it commits, or nothing, and it may fail without others failing with it.
+        told: is told of each that was not decided, and why.
+    """
+
+    __slots__ = ("alone", "decisions", "tail", "told", "works")
+
+    def __init__(
+        self,
+        works: Sequence[Work],
+        decisions: Sequence[Decision],
+        tail: Tail | None,
+        told: Callable[[Work, Ended | BaseException], None],
+    ) -> None:
+        self.works = works
+        self.decisions = decisions
+        self.tail = tail
+        self.told = told
+        self.alone = tail is not None or len(works) > 1 or any(decision.asks for decision in decisions)
+
+
+class Inbox:
+    """All requests to one service, as far as this process has to do with them."""
+
+    def __init__(
+        self,
+        store: Store,
+        here: Here,
+        courier: Courier,
+        outbox: Outbox,
+        relay: Relay,
+        *,
+        settler: Settler,
+        seams: Seams,
+    ) -> None:
+        self._store = store
+        self._here = here
+        self._courier = courier
+        self._outbox = outbox
+        self._relay = relay
+        self._settler = settler
+        self._rng = seams.rng
+        self._loop = asyncio.get_running_loop()
+        self._places: dict[str, Place] = {}
+        self._arrived: list[Arrived] = []
+        self._endings: list[Ending] = []
+        self._put_back: list[PutBack] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._take_over = 0.0
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._taking = True
+        outbox.on_work = self.look
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def serve(self, runners: Iterable[Runner]) -> None:
+        """Begin to claim for these runners."""
+        now = self._loop.time()
+        for runner in runners:
+            self._places[runner.name] = Place(runner, now)
+            name = runner.name
+            runner.on_low = lambda name=name: self._low(name)
+        self._take_over = now
+        self._look_around()
+
+    def stop(self) -> None:
+        """Claim nothing more; what is here ends as usual."""
+        self._taking = False
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
+
+    def close(self) -> None:
+        """Stop the timers."""
+        self.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def ended(self) -> None:
+        """Wait until everything that was handed over is in the books."""
+        while self._under_way or self._endings or self._put_back or self._arrived:
+            self._idle.clear()
+            await self._idle.wait()
+
+    # --- what arrives -------------------------------------------------------------------------------------
+
+    def arrive(self, arrived: Iterable[Arrived]) -> None:
+        """Take in messages of callers."""
+        if not self._arrived:
+            self._loop.call_soon(self._receive)
+        self._arrived.extend(arrived)
+
+    def _receive(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        flush = any(each.message.lane is None or each.message.kind is Kind.CONTROL for each in arrived)
+        self._run(
+            lambda books: Receiving(books, self._here, self._room).take(arrived),
+            lambda received: self._received(arrived, received),
+            name="receive",
+            flush=flush,
+        )
+
+    def _room(self, operation: str) -> int:
+        place = self._places.get(operation)
+        if place is None or not self._taking or place.backlog:  # what waits already goes first
+            return 0
+        return self._wanted(place)
+
+    def _wanted(self, place: Place) -> int:
+        runner, credit = place.runner, place.credit
+        credit.done += runner.done
+        runner.done = 0
+        return credit.ask(held=runner.pressing, now=self._loop.time())
+
+    def _received(self, arrived: Sequence[Arrived], received: Received) -> None:
+        for each in arrived:
+            if each.delivery is not None:
+                self._settler.add(each.delivery, ACCEPTED)
+        self._hand_over(received.claimed)
+        if received.answers:
+            self._courier.answer(received.answers)
+        for caller, meant in received.strangers:
+            _log.error(
+                "%s: %s asks for another store of ours (%s...), and was refused; do two instances have different data"
+                " directories?",
+                self._here.service,
+                caller,
+                meant[:8],
+            )
+        for id in received.conflicts:
+            _log.error("%s: request %s has the number of another one, and was not taken", self._here.service, id)
+        self.look(received.backlog)
+
+    def _hand_over(self, claimed: Sequence[tuple[Request, Message]]) -> None:
+        by_operation: dict[str, list[Work]] = {}
+        for request, message in claimed:
+            claim = Claim(request.place, request.attempt, request.failures, request.deaths)
+            if message.kind is Kind.REPLY:
+                run = run_of(request.frame)
+                claim.uses = (run.call, run.epoch) if run.call else None
+            work = Work(message, None, claim)
+            by_operation.setdefault(request.operation, []).append(work)
+        for operation, works in by_operation.items():
+            self._places[operation].runner.take(works)
+
+    # --- claiming -------------------------------------------------------------------------------------------
+
+    def look(self, operations: Iterable[str]) -> None:
+        """Claim for these operations, as far as there is room: something was stored or put back."""
+        for name in operations:
+            place = self._places.get(name)
+            if place is not None:
+                place.backlog = place.again = True
+                self._claim_for(place)
+
+    def _low(self, name: str) -> None:
+        place = self._places[name]
+        if place.backlog:
+            self._claim_for(place)
+
+    def _claim_for(self, place: Place) -> None:
+        if place.claiming or not self._taking:
+            return
+        wanted = min(AT_ONCE, self._wanted(place))
+        if wanted <= 0:
+            place.runner.low_water = place.credit.low_water
+            return
+        place.claiming, place.again = True, False
+        self._run(
+            lambda books: self._claim(books, place, wanted),
+            lambda claimed: self._claimed(place, wanted, claimed),
+            name="claim",
+            failed=lambda: self._claim_failed(place),
+        )
+
+    def _claim(self, books: Books, place: Place, wanted: int) -> tuple[list[Request], float | None]:
+        now = self._here.now()
+        name = place.runner.name
+        claimed = books.claimable(name, now, wanted)
+        if place.suspect is None and len(claimed) < wanted:
+            claimed += books.claimable(name, now, 1, suspects=True)
+        if claimed:
+            books.claim(self._here.instance, [request.place for request in claimed])
+        return claimed, books.next_due(name)
+
+    def _claimed(self, place: Place, wanted: int, result: tuple[list[Request], float | None]) -> None:
+        claimed, due = result
+        place.claiming = False
+        works: list[tuple[Request, Message]] = []
+        for request in claimed:
+            request.attempt += 1
+            if request.deaths:
+                place.suspect = request.place
+            works.append((request, self._message_of(request)))
+        self._hand_over(works)
+        place.backlog = place.again or len(claimed) >= wanted
+        if place.backlog:
+            self._claim_for(place)
+        elif due is not None and due != float("inf"):
+            self._wake_at(place, due)
+
+    def _claim_failed(self, place: Place) -> None:
+        place.claiming = False  # the next look tries again
+
+    def _message_of(self, request: Request) -> Message:
+        if lane_of(request.place) == SELF and request.operation.split(".")[1] in {"on_reply", "on_ack"}:
+            run = run_of(request.frame)
+            of = decode(run.request) if run.request else None
+            return Message(
+                Kind.REPLY,
+                request.id,
+                request.operation,
+                self._here.service if of is None else of.source,
+                self._here.now() if of is None else of.time,
+                request.frame,
+                Mode.JOURNALED,
+            )
+        message = decode(request.frame)
+        if message.reply_to != request.reply_to:
+            message = msgspec.structs.replace(message, reply_to=request.reply_to)
+        return message
+
+    def _wake_at(self, place: Place, due: float) -> None:
+        if place.timer is not None:
+            place.timer.cancel()
+        wait = max(0.0, due - self._here.now())
+        place.timer = self._loop.call_later(wait, self.look, (place.runner.name,))
+
+    def _look_around(self) -> None:
+        """Once a second: what nobody told us of."""
+        self._timer = self._loop.call_later(LOOK, self._look_around)
+        if not self._taking:
+            return
+        self.look(self._places)
+        now = self._loop.time()
+        if now >= self._take_over:
+            self._take_over = now + TAKE_OVER
+            self._run(self._take_over_dead, self.look, name="take over")
+
+    # --- the dead -------------------------------------------------------------------------------------------
+
+    def _take_over_dead(self, books: Books) -> set[str]:
+        """Let go of what dead instances ran; return the operations that have work by that.
+
+        One of them may have killed its instance. Those that were suspects already are charged with the death;
+        where none was, all become suspects, which run one at a time from then on: so the guilty one is found,
+        and the others of its instance go on.
+        """
+        operations: set[str] = set()
+        now = self._here.now()
+        for instance in books.dead(now):
+            if instance == self._here.instance:
+                continue
+            held = books.held_by(instance)
+            charged = [request for request in held if request.deaths]
+            for request in held:
+                deaths = request.deaths + 1 if request in charged or not charged else request.deaths or 1
+                row = PutBack(
+                    request.operation,
+                    request.place,
+                    request.attempt,
+                    RequestState.RECEIVED,
+                    due=now,
+                    failures=request.failures,
+                    deaths=deaths,
+                )
+                if deaths >= DEATHS:
+                    row.state = RequestState.PARKED
+                    row.letter = self._poison(books, request)
+                put_back(books, (row,), instance=instance, now=now)
+                operations.add(request.operation)
+            books.leave(instance)
+        return operations
+
+    def _poison(self, books: Books, request: Request) -> Deceased:
+        reason = f"{DEATHS} instances of {self._here.service} died while it ran"
+        [whole] = books.requests_at((request.place,))
+        return Deceased(
+            place=request.place,
+            id=request.id,
+            operation=request.operation,
+            frame=whole.frame,
+            state="parked",
+            code="handler.deadly",
+            reason=reason,
+            detail="",
+            attempts=request.attempt,
+            cause="handler.deadly",
+            at=self._here.now(),
+        )
+
+    # --- the ends of runs -------------------------------------------------------------------------------------
+
+    def decide(self, ending: Ending) -> None:
+        """Decide requests that ran, and answer their callers once that is on the disk."""
+        for work in ending.works:
+            self._ran(work)
+        if ending.alone:
+            self._decide((ending,))
+            return
+        if not self._endings:
+            self._loop.call_soon(self._decide_all)
+        self._endings.append(ending)
+
+    def release(self, row: PutBack, work: Work) -> None:
+        """Put a request back that was not decided."""
+        self._ran(work)
+        if not self._put_back:
+            self._loop.call_soon(self._put_all_back)
+        self._put_back.append(row)
+
+    def _decide_all(self) -> None:
+        endings, self._endings = self._endings, []
+        for first in range(0, len(endings), AT_ONCE):
+            self._decide(endings[first : first + AT_ONCE])
+
+    def _decide(self, endings: Sequence[Ending]) -> None:
+        """Decide in one step: each for itself, or those of one handler all together."""
+        self._count(1)
+        decisions = [decision for ending in endings for decision in ending.decisions]
+        together = endings[0].alone
+
+        def step(books: Books) -> Decided:
+            return decide(books, decisions, self._here, together=together)
+
+        tail = endings[0].tail
+        done = tail.end(step) if tail is not None else self._store.commit(step, name="decide", flush=True)
+        done.add_done_callback(lambda done: self._were_decided(endings, done))
+
+    def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:
+        try:
+            if done.cancelled():
+                return
+            error = done.exception()
+            if error is None:
+                self._answer(endings, done.result())
+                return
+            if not isinstance(error, PosthouseError):
+                _log.error("deciding failed in a way that it should not", exc_info=error)
+            for ending in endings:
+                for work in ending.works:
+                    ending.told(work, error)
+        finally:
+            self._count(-1)
+
+    def _answer(self, endings: Sequence[Ending], decided: Decided) -> None:
+        identity = self._store.identity
+        now = self._here.now()
+        answers: list[Answer] = []
+        ended = iter(decided.ended)
+        for ending in endings:
+            for work, decision in zip(ending.works, ending.decisions, strict=True):
+                what = next(ended)
+                if what is not Ended.WELL:
+                    ending.told(work, what)
+                    continue
+                message = work.message
+                if message.kind is not Kind.REQUEST:
+                    continue
+                stamps = message.lane
+                back = None if stamps is None else stamps_back(stamps, identity, stamps.floor)
+                outcome = outcome_of(decision.outcome)
+                reply = reply_to(message, outcome, back, source=self._here.service, now=now)
+                answers.append(Answer(message.reply_to, "" if stamps is None else stamps.caller_store, reply))
+        if answers:
+            self._courier.answer(answers)
+        if decided.asking is not None:
+            self._outbox.begun(decided.asking)
+        for lane in decided.lanes:
+            self._outbox.known_lane(lane)
+        if decided.lanes:
+            self._outbox.on_floor(decided.lanes)
+        if decided.unwanted:
+            self._relay.cancel(decided.unwanted)
+
+    def _put_all_back(self) -> None:
+        rows, self._put_back = self._put_back, []
+        operations = {row.operation for row in rows}
+
+        def done(kept: list[bool]) -> None:
+            if not all(kept):
+                _log.warning("%d requests are run by another instance by now", kept.count(False))
+            self.look(operations)
+
+        here = self._here
+        self._run(lambda books: put_back(books, rows, instance=here.instance, now=here.now()), done, name="put back")
+
+    def _ran(self, work: Work) -> None:
+        place = self._places.get(work.message.type)
+        if place is not None and work.claim is not None and place.suspect == work.claim.place:
+            place.suspect = None
+            place.backlog = True
+            self._loop.call_soon(self._claim_for, place)
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        step: Callable[[Books], T],
+        then: Callable[[T], object],
+        *,
+        name: str,
+        flush: bool = False,
+        failed: Callable[[], None] | None = None,
+        failures: int = 0,
+    ) -> None:
+        """Run a step until it succeeds: what it does is due, and nobody else does it."""
+        self._count(1)
+
+        def over(done: asyncio.Future[T]) -> None:
+            try:
+                if done.cancelled():
+                    return
+                error = done.exception()
+                if error is None:
+                    then(done.result())
+                elif failed is not None:
+                    _log.warning("%s: %s", self._here.service, error)
+                    failed()
+                else:
+                    hold_off = full_jitter(failures + 1, base=0.1, cap=5.0, rng=self._rng)
+                    _log.warning("the store of %s could not be used: %s", self._here.service, error)
+                    if self._taking:
+                        self._loop.call_later(hold_off, retry)
+            finally:
+                self._count(-1)
+
+        def retry() -> None:
+            self._run(step, then, name=name, flush=flush, failures=failures + 1)
+
+        self._store.commit(step, name=name, flush=flush).add_done_callback(over)
+
+    def _count(self, change: int) -> None:
+        self._under_way += change
+        if not self._under_way:
+            self._idle.set()

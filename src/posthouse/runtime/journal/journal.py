@@ -1,0 +1,258 @@
+"""One service's journal in this process: its store, and the two sides of its journaled calls.
+
+A host opens one for each service that serves or asks here. It is opened before anything is announced,
+and closed after everything has drained: what arrives in between is stored, whoever runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.contracts.transport import Rejected, Released
+from posthouse.errors import (
+    ContractError,
+    FrameError,
+    FrameVersionError,
+    PosthouseError,
+    QueueUnknownError,
+)
+from posthouse.flow.backoff import full_jitter
+from posthouse.message.codec import decode_many
+from posthouse.message.message import Kind, Mode
+from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.runtime.journal.courier import Courier
+from posthouse.runtime.journal.inbox import Inbox
+from posthouse.runtime.journal.outbox import Outbox
+from posthouse.runtime.journal.relay import Relay
+from posthouse.runtime.steps.here import Here
+from posthouse.runtime.steps.receiving import Arrived
+from posthouse.runtime.steps.wire import CANCELED
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.store import Books, Store
+    from posthouse.contracts.transport import Delivery, Transport
+    from posthouse.message.message import Message
+    from posthouse.protocol.outbox import Call
+    from posthouse.runtime.directory import Directory
+    from posthouse.runtime.runner import Runner
+    from posthouse.runtime.seams import Seams
+    from posthouse.runtime.settler import Settler
+
+_log: Final = logging.getLogger("posthouse.journal")
+
+BEAT: Final[Seconds] = 5.0
+LEASE: Final[Seconds] = 15.0
+"""An instance of which nothing was heard for so long is dead: others take over what it ran."""
+
+DEPOSITS: Final = 256
+"""The most messages of one claim on a queue: they only pass through, into the store."""
+
+PATIENCE: Final[Seconds] = 60.0
+FOR_A_NEWER_ONE: Final[Seconds] = 60.0
+
+
+class Journal:
+    """The journal of one service.
+
+    Attributes:
+        store: its books.
+        here: its place in this process.
+        outbox: the caller's side.
+        inbox: the replier's side.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        service: str,
+        *,
+        transport: Transport,
+        directory: Directory,
+        settler: Settler,
+        seams: Seams,
+        peer: str,
+        may_rebind: bool,
+    ) -> None:
+        self.store = store
+        self.here = Here(service, peer=peer, now=seams.clock.now, directory=directory)
+        self._seams = seams
+        self._transport = transport
+        self._settler = settler
+        self._courier = Courier(transport, directory)
+        self.outbox = Outbox(store, self.here, self._courier, seams=seams)
+        self._relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind)
+        self.inbox = Inbox(store, self.here, self._courier, self.outbox, self._relay, settler=settler, seams=seams)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._open = False
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Enter this instance in the store, and go on with what earlier ones have left under way."""
+        await self.store.commit(self._beat_once, name="beat")
+        await self._relay.open()
+        self._open = True
+        self._tasks.append(self._seams.spawn(self._beat(), f"posthouse journal of {self.here.service}"))
+
+    def serve(
+        self, runners: Sequence[Runner], *, queues: Iterable[str], make_again: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Begin to run requests, and to take into the store what lies in these queues."""
+        self.inbox.serve(runners)
+        for queue in queues:
+            task = self._seams.spawn(self._adopt_all(queue, make_again), f"posthouse receives {queue}")
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Claim nothing more, and take nothing more out of queues."""
+        self.inbox.stop()
+        receivers = self._tasks[1:]
+        for task in receivers:
+            task.cancel()
+        await asyncio.gather(*receivers, return_exceptions=True)
+        del self._tasks[1:]
+
+    async def close(self) -> None:
+        """Close the store; what is under way goes on with the next instance."""
+        if self._open:
+            await self.inbox.ended()
+        self._open = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._relay.close()
+        self.inbox.close()
+        self.outbox.close()
+        await self._courier.close()
+        try:
+            await self.store.commit(lambda books: books.leave(self.here.instance), name="leave")
+        except PosthouseError as error:
+            _log.warning("the store of %s could not be told that this instance leaves: %s", self.here.service, error)
+        await self.store.close()
+
+    def _beat_once(self, books: Books) -> None:
+        books.beat(self.here.instance, self.here.now() + LEASE)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                await self.store.commit(self._beat_once, name="beat")
+            except PosthouseError as error:
+                _log.warning("the store of %s cannot be told that this instance lives: %s", self.here.service, error)
+
+    # --- what arrives -------------------------------------------------------------------------------------
+
+    def arrived(self, arrived: Iterable[tuple[Message, bytes]]) -> None:
+        """Take in journaled messages that came by the direct path."""
+        for_inbox: list[Arrived] = []
+        for_outbox: list[Message] = []
+        for message, frame in arrived:
+            if message.kind is Kind.REPLY or (message.kind is Kind.CONTROL and message.type not in {"cancel"}):
+                if message.kind is Kind.CONTROL and message.type == "resync":
+                    self._relay.resync(message)
+                else:
+                    for_outbox.append(message)
+            else:
+                for_inbox.append(Arrived(message, frame))
+        if for_inbox:
+            self.inbox.arrive(for_inbox)
+        if for_outbox:
+            self.outbox.heard(for_outbox)
+
+    def lost(self, peer: str) -> None:
+        """A peer went away: what was sent to it last goes to another one, if there is one."""
+        self._relay.hurry(lambda sent: sent.peer == peer)
+
+    async def _adopt_all(self, queue: str, make_again: Callable[[], Awaitable[None]]) -> None:
+        """Take what lies in an operation's queue into the store, until canceled."""
+        failures = 0
+        while True:
+            try:
+                deliveries = await self._transport.receive(queue, credit=DEPOSITS, wait=PATIENCE)
+                failures = 0
+            except Exception as error:
+                failures += 1
+                hold_off = full_jitter(failures, base=0.1, cap=5.0, rng=self._seams.rng)
+                _log.warning("%s cannot be received from, again in %.1f s: %s", queue, hold_off, error)
+                if not isinstance(error, PosthouseError):  # a slip in a backend; nobody else would hear of it
+                    _log.error("receiving failed in a way that it should not", exc_info=error)
+                await asyncio.sleep(hold_off)
+                if isinstance(error, QueueUnknownError):
+                    await self._make_again(queue, make_again)
+                continue
+            if deliveries:
+                self.inbox.arrive(self._opened(deliveries))
+
+    async def _make_again(self, queue: str, make_again: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await make_again()
+        except PosthouseError as error:
+            _log.warning("%s cannot be made again yet: %s", queue, error)
+
+    def _opened(self, deliveries: Sequence[Delivery]) -> list[Arrived]:
+        arrived: list[Arrived] = []
+        messages = decode_many([delivery.frame for delivery in deliveries])
+        for delivery, message in zip(deliveries, messages, strict=True):
+            if isinstance(message, FrameVersionError):
+                self._settler.add(delivery, Released(after=FOR_A_NEWER_ONE, failed=False, untouched=True))
+            elif isinstance(message, FrameError):
+                _log.error("%s: %s", delivery.queue, message)
+                self._settler.add(delivery, Rejected("parked", message.code, str(message)))
+            elif message.mode is not Mode.JOURNALED:
+                error = ContractError(f"{message.type} is journaled for its service, and less for its caller")
+                _log.error("%s: %s, from %s", delivery.queue, error, message.source)
+                self._settler.add(delivery, Rejected("parked", error.code, str(error)))
+            else:
+                arrived.append(Arrived(message, delivery.frame, delivery))
+        return arrived
+
+    # --- for those who ask ----------------------------------------------------------------------------------
+
+    @property
+    def asks(self) -> Outbox:
+        """The caller's side."""
+        return self.outbox
+
+    def knows(self, service: str) -> bool:
+        """Say whether a service was ever known to this store."""
+        return any(lane.service == service for lane in self.outbox.lanes.values())
+
+    async def call(self, id: str) -> Call | None:
+        """Return a call by its id."""
+        return await self.store.read(lambda books: books.call(id))
+
+    async def cancel(self, id: str) -> bool:
+        """Ask that a call is not done; return whether there is such a call."""
+        found = await self.store.commit(lambda books: _cancel(books, id), name="cancel", flush=True)
+        if found is None:
+            return False
+        if found.state is CallState.CANCEL_WANTED:
+            self._relay.cancel([found])
+        elif found.state is CallState.NOT_DONE and found.place == 0:
+            self.outbox.fill(id, CANCELED, 0)
+        return True
+
+
+def _cancel(books: Books, id: str) -> Call | None:
+    call = books.call(id)
+    if call is None:
+        return None
+    after = step(call.state, Heard.CANCEL)
+    if after is None:
+        return call
+    if call.place == 0:
+        books.drop_waiting(id)
+        lane = books.lane_to(call.service)
+        if lane is not None:
+            lane.waiting -= 1
+            books.save_lane_out(lane)
+    else:
+        books.set_calls(((after, call.outcome, call.outcome_epoch, call.parked, call.place),))
+    call.state = after
+    return call

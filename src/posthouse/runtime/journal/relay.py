@@ -1,0 +1,377 @@
+"""Sends again what was not answered, tells repliers what is final, and takes over from instances that died.
+
+One timer for all calls: it looks through what is under way, which the window of each lane keeps short.
+A floor rides on every request; only where none follows is it sent alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from posthouse.errors import PosthouseError
+from posthouse.message.codec import encode
+from posthouse.message.message import Lane
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.lane import lane_of
+from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.runtime.steps.asking import number_waiting, stamped
+from posthouse.runtime.steps.here import KEPT_BYTES, KEPT_FOR
+from posthouse.runtime.steps.wire import ack, word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.store import Books, LaneOut, Store
+    from posthouse.message.message import Message
+    from posthouse.protocol.lane import Numbers
+    from posthouse.protocol.outbox import Call
+    from posthouse.runtime.journal.courier import Courier
+    from posthouse.runtime.journal.outbox import Outbox, Sent
+    from posthouse.runtime.steps.here import Here
+
+_log: Final = logging.getLogger("posthouse.journal")
+
+SWEEP: Final[Seconds] = 0.5
+"""How often what is due is looked for."""
+
+ACK_IDLE: Final[Seconds] = 0.05
+"""How long a floor waits for a request to ride on."""
+
+ACK_AGAIN: Final[Seconds] = 5.0
+"""How often a floor is told that the replier does not seem to have."""
+
+TAKE_OVER: Final[Seconds] = 2.0
+"""How often dead instances are looked for."""
+
+FORGET: Final[Seconds] = 60.0
+"""How often settled calls that nobody needs any more are dropped."""
+
+
+class Relay:
+    """The timers of one outbox."""
+
+    def __init__(self, outbox: Outbox, store: Store, here: Here, courier: Courier, *, may_rebind: bool) -> None:
+        self._outbox = outbox
+        self._store = store
+        self._here = here
+        self._courier = courier
+        self._may_rebind = may_rebind
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._to_ack: set[int] = set()
+        self._ack_again = 0.0
+        self._take_over = 0.0
+        self._forget = 0.0
+        self._closed = False
+        outbox.on_floor = self._floors_moved
+
+    async def open(self) -> None:
+        """Find what an earlier process of ours has left under way, and go on with it."""
+        lanes = await self._store.read(lambda books: books.lanes_out())
+        for lane in lanes:
+            self._outbox.known_lane(lane)
+            self._outbox.waiting |= lane.waiting > 0
+        self._take_over = self._loop.time() + TAKE_OVER
+        self._forget = self._loop.time() + FORGET
+        await self._adopt()
+        self._here.directory.on_change(self._somebody_came)
+        self._timer = self._loop.call_later(SWEEP, self._sweep)
+
+    def close(self) -> None:
+        """Send nothing again any more."""
+        self._closed = True
+        for timer in (self._timer, self._ack_timer):
+            if timer is not None:
+                timer.cancel()
+
+    # --- what is due --------------------------------------------------------------------------------------
+
+    def hurry(self, which: Callable[[Sent], bool]) -> None:
+        """Send some of what is under way again now."""
+        due = [sent for sent in self._outbox.sent.values() if which(sent)]
+        if due and not self._closed:
+            self._send_again(due)
+
+    def cancel(self, calls: Sequence[Call]) -> None:
+        """Ask repliers not to do these."""
+        for call in calls:
+            sent = self._outbox.sent.get(call.place)
+            if sent is not None:
+                sent.unwanted = True
+        self._send_again([sent for call in calls if (sent := self._outbox.sent.get(call.place)) is not None])
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        self._timer = self._loop.call_later(SWEEP, self._sweep)
+        due = [sent for sent in self._outbox.sent.values() if sent.due <= now]
+        if due:
+            self._send_again(due)
+        if self._outbox.waiting:
+            self._heed(self._store.commit(self._number, name="number", flush=True), self._numbered)
+        if watched := self._outbox.watched():
+            self._heed(self._store.read(lambda books: [books.call(id) for id in watched]), self._looked)
+        if now >= self._ack_again:
+            self._ack_again = now + ACK_AGAIN
+            behind = [n for n, lane in self._outbox.lanes.items() if lane.acked < lane.final.floor or lane.final.ranges]
+            if behind:
+                for lane in behind:
+                    self._outbox.told.pop(lane, None)
+                self._to_ack.update(behind)
+                self._ack()
+        if now >= self._take_over:
+            self._take_over = now + TAKE_OVER
+            adoption = asyncio.ensure_future(self._adopt())
+            self._heed(adoption, _nothing)
+        if now >= self._forget:
+            self._forget = now + FORGET
+            self._heed(self._store.commit(self._drop_old, name="forget"), _nothing)
+
+    def _send_again(self, due: Sequence[Sent]) -> None:
+        """Read what is due and send it with the stamps of now."""
+        places = [sent.place for sent in due]
+        for sent in due:  # until it is read and sent, it is not due once more
+            sent.due = self._loop.time() + 5.0
+        self._heed(self._store.read(lambda books: books.calls_at(places)), self._carry_again)
+
+    def _carry_again(self, calls: list[Call]) -> None:
+        by_service: dict[str, list[tuple[Sent, bytes]]] = {}
+        for call in calls:
+            sent = self._outbox.sent.get(call.place)
+            lane = self._outbox.lanes.get(lane_of(call.place))
+            if sent is None or lane is None:
+                continue
+            if not call.state.asked:
+                self._outbox.sent.pop(call.place, None)
+                if call.outcome:
+                    self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+                continue
+            message = self._stamped(call, lane)
+            if sent.unwanted or call.state is CallState.CANCEL_WANTED:
+                sent.unwanted = True
+                self._tell_canceled(call, lane, message)
+            by_service.setdefault(call.service, []).append((sent, encode(message)))
+        for service, some in by_service.items():
+            self._outbox.carry(service, some)
+
+    def _stamped(self, call: Call, lane: LaneOut) -> Message:
+        return stamped(call, lane, identity=self._store.identity, peer=self._here.peer)
+
+    def _tell_canceled(self, call: Call, lane: LaneOut, request: Message) -> None:
+        assert request.lane is not None  # noqa: S101 - _stamped put it there
+        told = word(
+            "cancel",
+            request.lane,
+            id=call.id,
+            about=call.operation,
+            source=self._here.service,
+            now=self._here.now(),
+            reply_to=self._here.peer,
+        )
+        self._courier.tell(call.service, lane.peer.id, told)
+
+    def _somebody_came(self) -> None:
+        """The directory has changed: what found nobody may find somebody now."""
+        if self._closed:
+            return
+        instances = self._here.directory.instances
+        peers = self._here.directory.peers
+        self.hurry(lambda sent: (not sent.peer or sent.peer not in peers) and bool(instances(sent.service)))
+
+    # --- numbers for what waits ---------------------------------------------------------------------------
+
+    def _number(self, books: Books) -> tuple[list[Call], list[LaneOut]]:
+        calls: list[Call] = []
+        lanes: list[LaneOut] = []
+        for lane in books.lanes_out():
+            if lane.waiting and lane.epoch == books.identity.epoch:
+                calls += number_waiting(books, lane, self._here)
+                books.save_lane_out(lane)
+            lanes.append(lane)
+        return calls, lanes
+
+    def _numbered(self, result: tuple[list[Call], list[LaneOut]]) -> None:
+        calls, lanes = result
+        for lane in lanes:
+            self._outbox.known_lane(lane)
+        self._outbox.waiting = any(lane.waiting for lane in lanes)
+        self._outbox.send(calls)
+
+    # --- who the replier is -------------------------------------------------------------------------------
+
+    def resync(self, message: Message) -> None:
+        """A replier says which store, and which life of it, it is."""
+        stamps = message.lane
+        if stamps is None or stamps.caller_epoch != self._store.identity.epoch:
+            return
+        peer = Identity(stamps.replier_store, stamps.replier_epoch)
+        lanes = [lane for lane in self._outbox.lanes.values() if lane.service == message.source]
+        for lane in lanes:
+            if lane.peer.id and lane.peer.id != peer.id and not self._rebinds(lane, peer):
+                continue
+            if lane.peer.id == peer.id and lane.peer.epoch >= peer.epoch:
+                continue
+            number = lane.lane
+            self._heed(
+                self._store.commit(lambda books, number=number: _bind(books, number, peer), name="bind"), self._bound
+            )
+
+    def _rebinds(self, lane: LaneOut, peer: Identity) -> bool:
+        """Say whether a lane goes over to another store: only where nobody can have the old one any more."""
+        there = {instance.store for instance in self._here.directory.present.get(lane.service, ()) if instance.store}
+        if self._may_rebind and lane.peer.id not in there and peer.id in there:
+            _log.warning(
+                "%s -> %s: its store is another one now; what was asked of the old one is asked of this one",
+                self._here.service,
+                lane.service,
+            )
+            return True
+        _log.error(
+            "%s -> %s: an instance with another store than ours was asked of answered, and was not believed;"
+            " `posthouse lanes map` says what is to become of the calls",
+            self._here.service,
+            lane.service,
+        )
+        return False
+
+    def _bound(self, bound: tuple[LaneOut, list[Call]] | None) -> None:
+        if bound is None:
+            return
+        lane, taken_back = bound
+        self._outbox.known_lane(lane)
+        fresh = [call for call in taken_back if call.place not in self._outbox.sent]
+        for call in fresh:
+            self._outbox.remember(call)
+        self.hurry(lambda sent: lane_of(sent.place) == lane.lane)
+
+    # --- acks -----------------------------------------------------------------------------------------------
+
+    def _floors_moved(self, lanes: Iterable[LaneOut]) -> None:
+        for lane in lanes:
+            self._to_ack.add(lane.lane)
+        if self._to_ack and self._ack_timer is None and not self._closed:
+            self._ack_timer = self._loop.call_later(ACK_IDLE, self._ack)
+
+    def _ack(self) -> None:
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        lanes, self._to_ack = self._to_ack, set()
+        if lanes:
+            self._heed(
+                self._store.commit(
+                    lambda books: [lane for number in lanes if (lane := books.lane_out(number)) is not None],
+                    name="ack",
+                    flush=True,
+                ),
+                self._send_acks,
+            )
+
+    def _send_acks(self, lanes: list[LaneOut]) -> None:
+        identity = self._store.identity
+        for lane in lanes:
+            now = (lane.final.floor, _weight(lane.final))
+            if self._outbox.told.get(lane.lane) == now or not lane.peer.id:
+                continue
+            self._outbox.told[lane.lane] = now
+            stamps = Lane(
+                identity.id,
+                identity.epoch,
+                lane.peer.id,
+                lane.peer.epoch,
+                -1,
+                lane.final.floor,
+                b"",
+                lane.epoch,
+            )
+            told = ack(lane.final, stamps, service=lane.service, source=self._here.service, now=self._here.now())
+            self._courier.tell(lane.service, lane.peer.id, told)
+
+    # --- taking over ----------------------------------------------------------------------------------------
+
+    async def _adopt(self) -> None:
+        """Take over the calls of instances that are gone."""
+        found = await self._store.read(self._orphans)
+        if not found:
+            return
+        here = self._here
+        places = [call.place for call in found]
+        frames = [(call.frame, here.instance, call.place) for call in found]
+        await self._store.commit(lambda books: books.set_frames(frames), name="adopt")
+        for call in found:
+            self._outbox.remember(call)
+        adopted = set(places)
+        self.hurry(lambda sent: sent.place in adopted)
+
+    def _orphans(self, books: Books) -> list[Call]:
+        gone = set(books.dead(self._here.now()))
+        mine = self._here.instance
+        sent = self._outbox.sent
+        return [
+            call
+            for lane in books.lanes_out()
+            for call in books.unsettled(lane)
+            if call.state.asked and (call.owner in gone or (call.owner == mine and call.place not in sent))
+        ]
+
+    def _drop_old(self, books: Books) -> None:
+        now = self._here.now()
+        for lane in books.lanes_out():
+            books.forget_calls(
+                lane=lane.lane,
+                below=min(lane.acked, lane.final.floor),
+                before=now - KEPT_FOR,
+                keep_bytes=KEPT_BYTES,
+            )
+
+    def _looked(self, calls: list[Call | None]) -> None:
+        """Tell those who wait for calls that another instance of ours has sent."""
+        for call in calls:
+            if call is not None and call.outcome:
+                self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+
+    def _heed(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
+        done.add_done_callback(lambda done: self._heeded(done, then))
+
+    def _heeded(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
+        if done.cancelled() or self._closed:
+            return
+        if (error := done.exception()) is None:
+            then(done.result())
+        elif isinstance(error, PosthouseError):  # the next sweep tries again
+            _log.warning("the store of %s could not be used: %s", self._here.service, error)
+        else:
+            _log.error("the relay of %s failed in a way that it should not", self._here.service, exc_info=error)
+
+
+def _bind(books: Books, number: int, peer: Identity) -> tuple[LaneOut, list[Call]] | None:
+    """Bind a lane to a store and its life; answers that an earlier life gave, and nobody has used, are open again."""
+    lane = books.lane_out(number)
+    if lane is None or lane.peer == peer:
+        return None
+    was = lane.peer
+    lane.peer = peer
+    taken_back: list[Call] = []
+    if was.id:
+        taken_back = [call for call in books.unsettled(lane) if call.state is CallState.ANSWERED]
+        for call in taken_back:
+            after = step(call.state, Heard.PEER_RESTORED)
+            if after is not None:
+                call.state = after
+        books.set_calls([(call.state, b"", 0, False, call.place) for call in taken_back])
+        lane.pending += len(taken_back)
+    books.save_lane_out(lane)
+    return lane, taken_back
+
+
+def _weight(numbers: Numbers) -> int:
+    """Return what changes whenever the ranges above a floor do."""
+    return numbers.count - numbers.floor
+
+
+def _nothing(_: object) -> None:
+    """Nothing is to be done then."""

@@ -1,0 +1,249 @@
+"""The steps that end the run of a handler: decide its request, or put it back.
+
+Whoever decides must still hold the claim, and the answers that the handler used must still be those that
+are stored; else nothing of it is kept. What it asked and what it decided commit together.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from posthouse.errors import LeaseLostError
+from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.lane import lane_of, number_of
+from posthouse.protocol.outbox import CallState, Heard, step, used
+from posthouse.runtime.steps.asking import Asking, store
+from posthouse.runtime.steps.wire import outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import Books, Deceased, LaneOut
+    from posthouse.protocol.outbox import Call
+    from posthouse.runtime.steps.asking import Asked
+    from posthouse.runtime.steps.here import Here
+
+
+class Ended(enum.Enum):
+    """What became of an attempt to decide."""
+
+    WELL = enum.auto()
+    FENCED = enum.auto()
+    """Another attempt has the request; this one leaves nothing."""
+    ANSWERS_CHANGED = enum.auto()
+    """The replier took back an answer that the handler used; it must run again."""
+
+
+class Decision:
+    """The end of a run, with all that commits with it.
+
+    Attributes:
+        place: of the request.
+        attempt: of the claim.
+        state: DONE or NOT_DONE.
+        outcome: as it is stored.
+        keeps_frame: somebody will want the request itself: who hears of the ack.
+        letter: the dead letter that it leaves.
+        asks: what the handler sent.
+        used: (place, epoch of the answer) of the calls whose outcome it used.
+        calls: whether it made calls, in this run or an earlier one.
+        canceled: ids of earlier calls that it does not want any more.
+    """
+
+    __slots__ = (
+        "asks",
+        "attempt",
+        "calls",
+        "canceled",
+        "keeps_frame",
+        "letter",
+        "outcome",
+        "place",
+        "state",
+        "used",
+    )
+
+    def __init__(
+        self, place: int, attempt: int, state: RequestState, outcome: bytes, *, keeps_frame: bool = False
+    ) -> None:
+        self.place = place
+        self.attempt = attempt
+        self.state = state
+        self.outcome = outcome
+        self.keeps_frame = keeps_frame
+        self.letter: Deceased | None = None
+        self.asks: Sequence[Asked] = ()
+        self.used: Sequence[tuple[int, int]] = ()
+        self.calls = False
+        self.canceled: Sequence[str] = ()
+
+
+class Decided:
+    """What deciding came to.
+
+    Attributes:
+        ended: for each Decision, in order.
+        asking: what storing the calls of all of them came to; None when there were none.
+        lanes: lanes out whose floors may have moved.
+        unwanted: calls that are to be canceled at their repliers, and were asked in vain.
+    """
+
+    __slots__ = ("asking", "ended", "lanes", "unwanted")
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+        self.asking: Asking | None = None
+        self.lanes: list[LaneOut] = []
+        self.unwanted: list[Call] = []
+
+
+class PutBack:
+    """The end of a run that decides nothing.
+
+    Attributes:
+        operation: what ran.
+        place: of the request.
+        attempt: of the claim.
+        state: RECEIVED, SUSPENDED or PARKED.
+        due: when it may be claimed again.
+        failures: how often its handler failed by now.
+        deaths: how often its instance died at it.
+        letter: the dead letter of a parked one.
+        awaits: places of calls for which a suspended one waits.
+    """
+
+    __slots__ = ("attempt", "awaits", "deaths", "due", "failures", "letter", "operation", "place", "state")
+
+    def __init__(
+        self, operation: str, place: int, attempt: int, state: RequestState, *, due: Instant, failures: int, deaths: int
+    ) -> None:
+        self.operation = operation
+        self.place = place
+        self.attempt = attempt
+        self.state = state
+        self.due = due
+        self.failures = failures
+        self.deaths = deaths
+        self.letter: Deceased | None = None
+        self.awaits: Sequence[int] = ()
+
+
+def decide(books: Books, decisions: Sequence[Decision], here: Here, *, together: bool) -> Decided:
+    """Decide what has ended, with all that its handlers asked.
+
+    Args:
+        books: the store's.
+        decisions: what was decided.
+        here: our place.
+        together: they share one transaction of the user's, so that all of them commit or none.
+
+    Raises:
+        LeaseLostError: `together`, and one is not ours any more, or used an answer that was taken back.
+        QueueFullError: what a handler sent finds no room.
+    """
+    result = Decided()
+    asks: list[Asked] = []
+    for decision in decisions:
+        ended = _decide_one(books, decision, here, result)
+        result.ended.append(ended)
+        if ended is Ended.WELL:
+            asks += decision.asks
+        elif together:
+            raise LeaseLostError(f"request {decision.place} is not ours to decide any more ({ended.name.lower()})")
+    if asks:
+        result.asking = store(books, asks, here)
+        for stored in result.asking.stored:
+            if stored.error is not None:  # the handler has not ended well after all
+                raise stored.error
+    return result
+
+
+def put_back(books: Books, rows: Sequence[PutBack], *, instance: str, now: Instant) -> list[bool]:
+    """Let go of requests that are not decided; return for each whether the instance still held it."""
+    kept: list[bool] = []
+    for row in rows:
+        state, due = row.state, row.due
+        if state is RequestState.SUSPENDED and _is_answered(books, row.awaits):
+            state, due = RequestState.RECEIVED, now  # the answer came between its wait and this step
+        held = books.put_back(
+            row.place,
+            instance=instance,
+            attempt=row.attempt,
+            state=state,
+            due=due,
+            failures=row.failures,
+            deaths=row.deaths,
+        )
+        if held and row.letter is not None:
+            books.add_dead(row.letter)
+        kept.append(held)
+    return kept
+
+
+def _is_answered(books: Books, places: Sequence[int]) -> bool:
+    return any(not call.state.asked and call.state is not CallState.WAITING for call in books.calls_at(places))
+
+
+def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -> Ended:
+    calls = books.calls_of(decision.place) if decision.calls else []
+    expected = dict(decision.used)
+    if expected:
+        at = {call.place: call for call in calls}
+        for call in books.calls_at([place for place in expected if place not in at]):  # the call of a reply handler
+            at[call.place] = call
+        for place, epoch in expected.items():
+            call = at.get(place)
+            if call is None or not _stands(call, epoch):
+                return Ended.ANSWERS_CHANGED
+        calls = list(at.values())
+    decided = books.decide(
+        decision.place,
+        instance=here.instance,
+        attempt=decision.attempt,
+        state=decision.state,
+        outcome=decision.outcome,
+        frame=None if decision.keeps_frame else b"",
+    )
+    if not decided:
+        return Ended.FENCED
+    if decision.letter is not None:
+        books.add_dead(decision.letter)
+    if calls:
+        end_calls(books, calls, result)
+    return Ended.WELL
+
+
+def _stands(call: Call, epoch: int) -> bool:
+    """Say whether an answer is still the one that was used. What is final already changes no more."""
+    return call.state.final or (call.state is CallState.ANSWERED and call.outcome_epoch == epoch)
+
+
+def end_calls(books: Books, calls: Sequence[Call], result: Decided) -> None:
+    """Make what was answered final, and cancel what was asked in vain."""
+    updates: list[tuple[CallState, bytes, int, bool, int]] = []
+    final: dict[int, list[int]] = {}
+    for call in calls:
+        if call.state is CallState.ANSWERED:
+            state = used(done=outcome_of(call.outcome).done)
+            updates.append((state, call.outcome, call.outcome_epoch, False, call.place))
+            final.setdefault(lane_of(call.place), []).append(number_of(call.place))
+        elif call.state is CallState.WAITING:
+            books.drop_waiting(call.id)
+            lane = books.lane_to(call.service)
+            if lane is not None:
+                lane.waiting -= 1
+                books.save_lane_out(lane)
+        elif (after := step(call.state, Heard.CANCEL)) is not None and not call.state.final:
+            call.state = after
+            updates.append((after, call.outcome, call.outcome_epoch, call.parked, call.place))
+            result.unwanted.append(call)
+    if updates:
+        books.set_calls(updates)
+    for number, numbers in final.items():
+        lane = books.lane_out(number)
+        if lane is not None:
+            lane.final.add_all(numbers)
+            books.save_lane_out(lane)
+            result.lanes.append(lane)

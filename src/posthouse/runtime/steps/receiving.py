@@ -1,0 +1,371 @@
+"""The steps that take in what callers sent: requests, deposits, acks, cancels.
+
+What can be run at once is claimed in the transaction that stores it. A request that comes again is
+never swallowed: its caller is told how it stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from posthouse.message.message import Kind, Lane
+from posthouse.protocol.epoch import Identity, Meant, meant_for
+from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
+from posthouse.protocol.lane import SELF, Numbers, place_of
+from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
+from posthouse.runtime.steps.here import KEPT_FOR
+from posthouse.runtime.steps.wire import CANCELED, numbers_acked, outcome_of, reply_to, stamps_back, word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from posthouse.contracts.store import Books, LaneIn
+    from posthouse.contracts.transport import Delivery
+    from posthouse.message.message import Message
+    from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.wire import Word
+
+DEPOSIT: Final = "deposit"
+"""The scope of the keys of deposits: the ids of their messages."""
+
+
+class Arrived:
+    """A message that came for the inbox.
+
+    Attributes:
+        message: it.
+        frame: as it came.
+        delivery: of the transport's copy; None when it came by the direct path.
+    """
+
+    __slots__ = ("delivery", "frame", "message")
+
+    def __init__(self, message: Message, frame: bytes, delivery: Delivery | None = None) -> None:
+        self.message = message
+        self.frame = frame
+        self.delivery = delivery
+
+
+class Answer:
+    """A message for a caller.
+
+    Attributes:
+        peer: the instance that waits for it, as a hint.
+        store: the caller's store, any instance of which may have it; empty for a caller without one.
+        message: what it is told.
+    """
+
+    __slots__ = ("message", "peer", "store")
+
+    def __init__(self, peer: str, store: str, message: Message) -> None:
+        self.peer = peer
+        self.store = store
+        self.message = message
+
+
+class Received:
+    """What some arrivals came to.
+
+    Attributes:
+        claimed: requests that are ours to run now, with their messages.
+        answers: for their callers.
+        backlog: operations for which requests were stored and not claimed.
+        strangers: (caller, store that it means): callers that mean another store of our name.
+        conflicts: ids of requests whose number another one has.
+    """
+
+    __slots__ = ("answers", "backlog", "claimed", "conflicts", "strangers")
+
+    def __init__(self) -> None:
+        self.claimed: list[tuple[Request, Message]] = []
+        self.answers: list[Answer] = []
+        self.backlog: set[str] = set()
+        self.strangers: list[tuple[str, str]] = []
+        self.conflicts: list[str] = []
+
+
+class Receiving:
+    """One transaction's worth of arrivals at work.
+
+    Args:
+        books: the store's.
+        here: our place.
+        room: how many requests of an operation may be claimed now.
+    """
+
+    def __init__(self, books: Books, here: Here, room: Callable[[str], int]) -> None:
+        self.result = Received()
+        self._books = books
+        self._identity = books.identity
+        self._here = here
+        self._room_of = room
+        self._room: dict[str, int] = {}
+        self._new: list[Request] = []
+        self._again: list[tuple[int, int, str, int]] = []
+
+    def take(self, arrived: Sequence[Arrived]) -> Received:
+        """Take in messages of all kinds, in the order in which they came as far as it matters."""
+        lanes: dict[tuple[str, int], list[Arrived]] = {}
+        for each in arrived:
+            message = each.message
+            stamps = message.lane
+            if stamps is None:
+                if message.kind is Kind.REQUEST:
+                    self._adopt(each)
+            elif self._is_meant(message, stamps):
+                lanes.setdefault((stamps.caller_store, stamps.opened), []).append(each)
+        for (store, opened), some in lanes.items():
+            self._take_lane(Identity(store, opened), some)
+        if self._new:
+            self._books.add_requests(self._new)
+        if self._again:
+            self._books.ask_again(self._again)
+        return self.result
+
+    # --- whom it is for -------------------------------------------------------------------------------
+
+    def _is_meant(self, message: Message, stamps: Lane) -> bool:
+        """Say whether a message is for this life of our store; tell its sender which that is, if not."""
+        meant = meant_for(self._identity, stamps.replier_store, stamps.replier_epoch)
+        if meant is not Meant.US:
+            if meant is Meant.ANOTHER_STORE:
+                self.result.strangers.append((message.source, stamps.replier_store))
+            self._say("resync", message, stamps, 0)
+            return False
+        return True
+
+    # --- lanes ------------------------------------------------------------------------------------------
+
+    def _take_lane(self, caller: Identity, some: Sequence[Arrived]) -> None:
+        books = self._books
+        newest = books.newest_epoch(caller.id)
+        epochs = [each.message.lane.caller_epoch for each in some if each.message.lane is not None]
+        if (heard := max(epochs)) > newest:
+            books.hear_epoch(caller.id, heard)
+            newest = heard
+        some = [each for each in some if each.message.lane is not None and each.message.lane.caller_epoch == newest]
+        if not some:
+            return
+        lane = books.lane_from(caller) or books.open_lane_in(caller, some[0].message.source)
+        if lane.closed:
+            for each in some:
+                if each.message.lane is not None:
+                    self._say("over", each.message, each.message.lane, lane.over.floor)
+            return
+        floor = 0
+        requests: list[Arrived] = []
+        changed = False
+        for each in some:
+            message = each.message
+            assert message.lane is not None  # noqa: S101 - they were sorted by their stamps
+            floor = max(floor, message.lane.floor)
+            if message.kind is Kind.REQUEST:
+                requests.append(each)
+            elif message.kind is Kind.ACK:
+                changed |= self._forget(lane, numbers_acked(message))
+            elif message.type == "cancel":
+                self._cancel(lane, message, message.lane)
+                changed = True
+        if floor > lane.over.floor:
+            changed |= self._forget(lane, Numbers(floor))
+        if requests:
+            before = lane.next
+            self._take_requests(lane, requests)
+            changed |= lane.next != before
+        if changed:
+            books.save_lane_in(lane)
+
+    def _take_requests(self, lane: LaneIn, requests: Sequence[Arrived]) -> None:
+        numbers = [each.message.lane.number for each in requests if each.message.lane is not None]
+        first, last = min(numbers), max(numbers)
+        # Nothing that was never received can be known; most batches lie above all that was.
+        known = self._books.known(lane.lane, first, last) if first < lane.next else {}
+        decided: list[tuple[int, Message, Lane]] = []
+        for each in requests:
+            message, stamps = each.message, each.message.lane
+            assert stamps is not None  # noqa: S101 - they were sorted by their stamps
+            number = stamps.number
+            verdict = judge(number, stamps.digest, forgotten=lane.over, known=known.get(number))
+            if verdict is Verdict.NEW:
+                known[number] = self._add(lane, number, each, stamps)
+            elif verdict is Verdict.DECIDED:
+                decided.append((place_of(lane.lane, number), message, stamps))
+            elif verdict is Verdict.OVER:
+                self._say("over", message, stamps, lane.over.floor)
+            elif verdict is Verdict.CONFLICT:
+                self.result.conflicts.append(message.id)
+                self._say("conflict", message, stamps, lane.over.floor)
+            else:
+                self._again.append(
+                    (self._identity.epoch, stamps.caller_epoch, message.reply_to, place_of(lane.lane, number))
+                )
+                self._say("parked" if verdict is Verdict.PARKED else "pending", message, stamps, lane.over.floor)
+        if decided:
+            self._tell_again(lane, decided)
+
+    def _add(self, lane: LaneIn, number: int, each: Arrived, stamps: Lane) -> Known:
+        message = each.message
+        epoch = self._identity.epoch
+        request = Request(
+            place_of(lane.lane, number),
+            message.id,
+            message.type,
+            RequestState.RECEIVED,
+            stamps.digest,
+            each.frame,
+            due=message.time if message.time < self._here.now() else self._here.now(),
+            deadline=message.deadline,
+            asked=epoch,
+            asker=stamps.caller_epoch,
+            reply_to=message.reply_to,
+        )
+        self._claim(request, message)
+        self._new.append(request)
+        lane.next = max(lane.next, number + 1)
+        return Known(request.state, stamps.digest, epoch, stamps.caller_epoch)
+
+    def _claim(self, request: Request, message: Message) -> None:
+        """Claim a new request, if there is room for it here."""
+        operation = request.operation
+        room = self._room.get(operation)
+        if room is None:
+            room = self._room_of(operation)
+        if room > 0:
+            request.state = RequestState.RUNNING
+            request.instance = self._here.instance
+            request.attempt = 1
+            self.result.claimed.append((request, message))
+        else:
+            self.result.backlog.add(operation)
+        self._room[operation] = room - 1
+
+    def _tell_again(self, lane: LaneIn, decided: Sequence[tuple[int, Message, Lane]]) -> None:
+        rows = {row.place: row for row in self._books.requests_at([place for place, _, _ in decided])}
+        for place, message, stamps in decided:
+            if (row := rows.get(place)) is not None:
+                self._answer(message, stamps, row.outcome, lane.over.floor)
+
+    # --- deposits -----------------------------------------------------------------------------------------
+
+    def _adopt(self, each: Arrived) -> None:
+        """Make a deposit a request of this store to itself; its id is its key."""
+        message = each.message
+        books = self._books
+        key = books.key(DEPOSIT, message.id)
+        if key is not None:
+            self._ask_about(message, int(key.reference))
+            return
+        from posthouse.contracts.store import Key
+
+        own = books.lane_in(SELF)
+        assert own is not None  # noqa: S101 - the contract of the books: it is always there
+        epoch = self._identity.epoch
+        request = Request(
+            place_of(SELF, own.next),
+            message.id,
+            message.type,
+            RequestState.RECEIVED,
+            b"",
+            each.frame,
+            due=self._here.now(),
+            deadline=message.deadline,
+            asked=epoch,
+            asker=epoch,
+            reply_to=message.reply_to,
+        )
+        self._claim(request, message)
+        own.next += 1
+        books.add_requests((request,))
+        books.save_lane_in(own)
+        books.add_key(Key(DEPOSIT, message.id, b"", str(request.place), self._here.now() + KEPT_FOR))
+
+    def _ask_about(self, message: Message, place: int) -> None:
+        """A deposit came again: whoever waits for its reply is told how it stands."""
+        for row in self._books.requests_at((place,)):
+            if row.state.decided:
+                self._answer(message, None, row.outcome, 0)
+            elif message.reply_to:
+                self._again.append((row.asked, row.asker, message.reply_to, place))
+
+    # --- acks and cancels -----------------------------------------------------------------------------------
+
+    def _forget(self, lane: LaneIn, acked: Numbers) -> bool:
+        """Forget what the caller has applied; return whether that was anything new."""
+        before = lane.over.floor
+        ranges = [(first, last) for first, last in acked.ranges if not _covers(lane.over, first, last)]
+        if acked.floor <= before and not ranges:
+            return False
+        if self._here.ack_handlers:
+            self._run_for_acks(lane, before, acked.floor, ranges)
+        self._books.forget_requests(lane.lane, below=max(before, acked.floor), ranges=ranges)
+        lane.over.merge(acked)
+        return True
+
+    def _run_for_acks(self, lane: LaneIn, before: int, floor: int, ranges: Sequence[tuple[int, int]]) -> None:
+        numbers = set(range(before, floor))
+        for first, last in ranges:
+            numbers.update(range(first, last + 1))
+        places = [place_of(lane.lane, number) for number in sorted(numbers) if not lane.over.holds(number)]
+        for row in self._books.requests_at(places):
+            name = self._here.ack_handlers.get(row.operation)
+            if name is not None and row.state.decided:
+                run = ReplyRun(0, 0, row.frame, row.outcome)
+                add_own(self._books, row.id, name, run_to_bytes(run), self._here)
+                self.result.backlog.add(name)
+
+    def _cancel(self, lane: LaneIn, message: Message, stamps: Lane) -> None:
+        number = stamps.number
+        place = place_of(lane.lane, number)
+        if lane.over.holds(number):
+            self._say("over", message, stamps, lane.over.floor)
+            return
+        rows = self._books.requests_at((place,))
+        if not rows:
+            epoch = self._identity.epoch
+            row = Request(
+                place,
+                message.id,
+                message.subject,
+                RequestState.NOT_DONE,
+                stamps.digest,
+                b"",
+                asked=epoch,
+                asker=stamps.caller_epoch,
+                outcome=CANCELED,
+            )
+            self._books.add_requests((row,))
+            lane.next = max(lane.next, number + 1)
+            self._answer(message, stamps, CANCELED, lane.over.floor)
+            return
+        (row,) = rows
+        if row.state.decided:
+            self._answer(message, stamps, row.outcome, lane.over.floor)
+        elif (after := step(row.state, Then.CANCEL)) is not None:
+            self._books.set_requests(((after, 0.0, CANCELED, place),))
+            if (letter := self._books.dead_at(place)) is not None:
+                self._books.drop_dead((letter.number,))
+            self._answer(message, stamps, CANCELED, lane.over.floor)
+        else:
+            self._say("pending", message, stamps, lane.over.floor)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    def _answer(self, message: Message, stamps: Lane | None, outcome: bytes, floor: int) -> None:
+        back = None if stamps is None else stamps_back(stamps, self._identity, floor)
+        answer = reply_to(message, outcome_of(outcome), back, source=self._here.service, now=self._here.now())
+        self.result.answers.append(Answer(message.reply_to, "" if stamps is None else stamps.caller_store, answer))
+
+    def _say(self, said: Word, message: Message, stamps: Lane, floor: int) -> None:
+        told = word(
+            said,
+            stamps_back(stamps, self._identity, floor),
+            id=message.id,
+            about=message.type,
+            source=self._here.service,
+            now=self._here.now(),
+        )
+        self.result.answers.append(Answer(message.reply_to, stamps.caller_store, told))
+
+
+def _covers(over: Numbers, first: int, last: int) -> bool:
+    return all(over.holds(number) for number in (first, last)) and over.holds(first)
