@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 import msgspec
 import pytest
 
-from posthouse.declare.operation import Event, Mode, Operation
+from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
 from posthouse.declare.service import Service
 from posthouse.declare.target import RunOptions
 from posthouse.declare.values import Gap, HttpRequest, Reply
@@ -154,7 +154,7 @@ def test_get_routes_are_volatile_unless_they_say_otherwise(prices: Service):
     @prices.handler(http="DELETE /prices/{sku}")
     async def drop(order: Order) -> None: ...
 
-    assert [op.mode for op in (find, kept, drop)] == ["volatile", "queued", "queued"]
+    assert [op.mode for op in (find, kept, drop)] == ["volatile", "queued", DEFAULT_MODE]
 
 
 def test_a_whole_http_request_may_have_any_path(prices: Service):
