@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from posthouse.clock import Instant
 from tests.history.events import (
     Acked,
     Applied,
@@ -23,19 +26,20 @@ from tests.history.events import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from posthouse.clock import Instant
     from tests.history.events import Record
 
 FINAL: Final[frozenset[Outcome]] = frozenset({"done", "not done", "unknown", "conflict"})
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(msgspec.Struct, gc=False):
     """All that was seen of one operation.
 
     Attributes:
         tries: how often it was asked for; more than once only under the same id.
         told: in the order of time.
+        outcomes: those that its caller was told: what is in its database, and then what it was told, in order.
+        asked_at: when it was first asked for.
+        stored_at: when it was first known to be stored; infinite if it never was.
     """
 
     op: str
@@ -45,6 +49,9 @@ class Operation:
     effects: tuple[Effect, ...] = ()
     runs: int = 0
     acks: int = 0
+    outcomes: tuple[Told | Applied, ...] = ()
+    asked_at: Instant = inf
+    stored_at: Instant = inf
 
     @property
     def service(self) -> str:
@@ -60,21 +67,6 @@ class Operation:
     def is_deposit(self) -> bool:
         """Whether the caller has no store."""
         return not self.tries[0].caller
-
-    @property
-    def asked_at(self) -> Instant:
-        """When it was first asked for."""
-        return min(each.at for each in self.tries)
-
-    @property
-    def stored_at(self) -> Instant:
-        """When it was first known to be stored; infinite if it never was."""
-        return min((each.at for each in self.told if each.outcome != "not stored"), default=inf)
-
-    @property
-    def outcomes(self) -> list[Told | Applied]:
-        """All outcomes that its caller was told: what is in its database, and then what it was told, in order."""
-        return [each for each in self.applied + self.told if each.outcome in FINAL]
 
     def has(self, *outcomes: Outcome) -> bool:
         """Return whether the caller has ever been told one of these."""
@@ -108,7 +100,7 @@ class Story:
     operations: dict[str, Operation] = field(default_factory=dict[str, Operation])
     raised: set[str] = field(default_factory=set[str])
     restores: dict[str, list[Fault]] = field(default_factory=dict[str, list[Fault]])
-    wipes: list[Instant] = field(default_factory=list["Instant"])
+    wipes: list[Instant] = field(default_factory=list[Instant])
     left: dict[str, Left] = field(default_factory=dict[str, Left])
     parked: set[str] = field(default_factory=set[str])
     faults: Counter[str] = field(default_factory=Counter[str])
@@ -149,9 +141,14 @@ def story_of(records: Iterable[Record]) -> Story:
     for record in records:
         match record:
             case Invoked():
-                of(record.op).tries += (record,)
+                operation = of(record.op)
+                operation.tries += (record,)
+                operation.asked_at = min(operation.asked_at, record.at)
             case Told():
-                of(record.op).told += (record,)
+                operation = of(record.op)
+                operation.told += (record,)
+                if record.outcome != "not stored":
+                    operation.stored_at = min(operation.stored_at, record.at)
             case Began():
                 of(record.op).runs += 1
             case Ended():
@@ -176,5 +173,6 @@ def story_of(records: Iterable[Record]) -> Story:
     for operation in operations.values():
         if len(operation.told) > 1:
             operation.told = tuple(sorted(operation.told, key=lambda each: each.at))
+        operation.outcomes = tuple([each for each in operation.applied + operation.told if each.outcome in FINAL])
     story.parked = {op for left in story.left.values() for op in left.parked}
     return story
