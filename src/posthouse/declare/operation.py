@@ -31,7 +31,7 @@ Mode: TypeAlias = Literal["volatile", "queued", "journaled"]
 Priority: TypeAlias = Literal["high", "normal", "low"]
 """Which messages of a queue go first, as a program writes it."""
 
-DEFAULT_MODE: Final = "queued"
+DEFAULT_MODE: Final = "journaled"
 """The mode of an operation that does not say one."""
 
 DEFAULT_EVENT_MODE: Final = "queued"

@@ -132,7 +132,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         env: where this runs; "prod" has fewer defaults, "test" may use engines that keep nothing.
         data: the data directory, absolute.
         transport: the URL of what carries messages.
-        store: the URL of what keeps the stores of the services.
+        store: the URL of what keeps the stores of the services; empty for the place of the transport, where that
+            is the data directory or memory, and the data directory otherwise.
         grace: how long a drain waits for handlers that are at work.
         services: by the name of the service.
         gateway: the HTTP door.
@@ -147,6 +148,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     services: dict[str, ServiceSettings] = {}
     gateway: GatewaySettings = GatewaySettings()
     routes: dict[str, RouteSettings] = {}
+
+    @property
+    def stores(self) -> str:
+        """The URL of what keeps the stores of the services."""
+        if self.store:
+            return self.store
+        scheme = self.transport.partition(":")[0]
+        return self.transport if scheme in {"sqlite", "memory"} else f"sqlite:{self.data}"
 
     def service(self, name: str) -> ServiceSettings:
         """Return what is said of one service."""
@@ -319,8 +328,6 @@ def _finished(said: dict[str, Any], beside: Path) -> Settings:
         )
     said.setdefault("data", str(beside / DATA_NAME))
     said.setdefault("transport", f"sqlite:{said['data']}")
-    scheme = said["transport"].partition(":")[0]
-    said.setdefault("store", said["transport"] if scheme in {"sqlite", "memory"} else f"sqlite:{said['data']}")
     for name in said.get("services", {}):
         check_part(name, "service")
     routes: dict[str, Any] = said.get("routes", {})

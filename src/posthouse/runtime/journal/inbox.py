@@ -130,6 +130,9 @@ class Inbox:
         self._relay = relay
         self._settler = settler
         self._rng = seams.rng
+        # A clock that is set by hand tells those who wait for a time; the loop's timers do not know of it.
+        self._wake: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(seams.clock, "wake", None)
+        self._unwatch: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._places: dict[str, Place] = {}
         self._arrived: list[Arrived] = []
@@ -154,6 +157,8 @@ class Inbox:
             runner.on_low = lambda name=name: self._low(name)
         self._take_over = now
         self._look_around()
+        if self._wake is not None and self._unwatch is None:
+            self._unwatch = self._wake(lambda: self.look(self._places))
 
     def stop(self) -> None:
         """Claim nothing more; what is here ends as usual."""
@@ -168,6 +173,9 @@ class Inbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
     async def ended(self) -> None:
         """Wait until everything that was handed over is in the books."""

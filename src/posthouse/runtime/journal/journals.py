@@ -57,7 +57,7 @@ class OpenJournals:
             schema: the user's own SQL scripts.
         """
         if service not in self._allowed or store is not None or schema:
-            self._allowed[service] = (store or self._settings.store, schema)
+            self._allowed[service] = (store or self._settings.stores, schema)
 
     def get(self, service: str) -> Journal | None:
         """Return the journal of a service, if it is open."""
