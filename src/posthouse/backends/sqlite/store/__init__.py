@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posthouse.backends.sqlite.store.file import FileEngine
-from posthouse.backends.sqlite.store.memory import MemoryDisk, MemoryEngine, disk_named
+from posthouse.backends.sqlite.store.memory import MemoryDisk, MemoryEngine
 from posthouse.backends.sqlite.store.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -29,5 +29,5 @@ def memory_store(
     location: str, *, service: str, instance: str, clock: Clock, new_id: Callable[[], str] | None = None
 ) -> SqliteStore:
     """Return the store of a service on the disk in memory of this name; it is not open yet."""
-    engine = MemoryEngine(disk_named(location), service=service)
+    engine = MemoryEngine(location, service=service)
     return SqliteStore(engine, service=service, instance=instance, clock=clock, new_id=new_id)

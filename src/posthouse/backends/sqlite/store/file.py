@@ -7,6 +7,7 @@ What is in the tables is known elsewhere.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -80,6 +81,7 @@ class FileEngine:
         self._slow_flush = slow_flush
         self._turnstile: Turnstile | None = None
         self._wal: int | None = None
+        self._place = 0, 0
         self._opened: list[Connection] = []
         self._idle: list[tuple[Connection, UserSql]] = []
 
@@ -133,9 +135,17 @@ class FileEngine:
         self._gate.leave()
 
     def flush(self) -> None:
-        """Flush the WAL."""
-        if self._wal is not None:
-            _flush(self._wal)
+        """Flush the WAL.
+
+        Raises:
+            OSError: the disk failed, or the file is not at its path any more.
+        """
+        if self._wal is None:
+            return
+        _flush(self._wal)
+        found = os.stat(self.path)
+        if (found.st_dev, found.st_ino) != self._place:
+            raise OSError(errno.ESTALE, "the file was replaced while it was open", str(self.path))
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UserSql]:
@@ -209,6 +219,7 @@ class FileEngine:
         sql.execute("PRAGMA foreign_keys = ON")  # the user's
         sql.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}").fetchall()
         found = self.path.stat()
+        self._place = found.st_dev, found.st_ino
         sql.execute("BEGIN IMMEDIATE")
         try:
             prepare(sql, self.theirs, Whereabouts(machine_id(), found.st_dev, found.st_ino))

@@ -1,26 +1,26 @@
 """A store in memory, for tests and simulations: what several instances of a service share within a process.
 
 It is the same database and the same code, without files, threads and chance. A `MemoryDisk` is what the
-stores of one name lie on. It is there for as long as one of them is open, or a test holds it; and it can do what
-a real one does only once in a while: lose, in a power cut, what was committed and not flushed.
+stores of one name lie on; it can do what a real one does only once in a while: lose, in a power cut, what was
+committed and not flushed. A store is there for as long as somebody has it open, or a test holds its disk.
+An instance that dies (`abandon`) leaves it there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, final
-from weakref import WeakValueDictionary
 
 import apsw
 
 from posthouse.backends.sqlite.store.identity import Whereabouts
 from posthouse.backends.sqlite.store.rows import UserSql
+from posthouse.backends.sqlite.store.slots import Slot
+from posthouse.errors import UsageError
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import AsyncGenerator, Callable
     from concurrent.futures import Executor
 
@@ -30,59 +30,75 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
 
 
-@final
 class MemoryDatabase:
     """The database of one service: one connection, which its instances use in turn.
 
+    Args:
+        name: of it, for errors.
+        remember: what is flushed, so that the power can be cut.
+
     Attributes:
-        dead: instances whose process is seen to be dead; for tests.
-        users: the engines that have it open.
+        connection: to it.
+        theirs: runs the user's statements on it.
+        slot: who writes.
+        dead: instances that tests say are dead.
+        is_left: instances died, and nobody has opened it since.
     """
 
-    def __init__(self, *, remember: bool) -> None:
+    def __init__(self, name: str, *, remember: bool) -> None:
         self.connection = _connection()
+        self.theirs = UserSql(self.connection)
+        self.slot = Slot()
         self.dead: set[str] = set()
-        self.users: list[MemoryEngine] = []
-        self.waiting: deque[Future[None]] = deque()
-        self.taken = False
+        self.is_left = False
+        self._name = name
         self._remember = remember
         self._flushed: bytes | None = None
+        self._users: list[MemoryEngine] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self) -> bool:
-        """Take the slot if it is free, and nobody waits for it."""
-        if self.taken:
-            return False
-        self.taken = True
-        return True
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody has it open, or may come back to it."""
+        return bool(self._users) or self.is_left
 
-    def leave(self) -> None:
-        """Hand the slot to the one who waits longest."""
-        self.taken = False
-        while self.waiting:
-            waiter = self.waiting.popleft()
-            if not waiter.done():
-                self.taken = True
-                waiter.set_result(None)
-                return
+    def join(self, user: MemoryEngine) -> None:
+        """Count a user in.
+
+        Raises:
+            UsageError: it is open in another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._users and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise UsageError(f"{self._name} is open in another event loop; each loop needs a name of its own")
+            for each in list(self._users):  # they ended with their loop
+                each.abandon()
+        self._loop = loop
+        self._users.append(user)
+        self.is_left = False
+
+    def quit(self, user: MemoryEngine) -> None:
+        """Count a user out."""
+        if user in self._users:
+            self._users.remove(user)
 
     def flush(self) -> None:
-        """What is committed outlives a power cut from now on."""
+        """Have what is committed outlive a power cut."""
         if self._remember:
             self._flushed = self.connection.serialize("main")
 
     def power_cut(self) -> None:
         """Put back what was flushed; all who have it open are gone."""
-        for engine in list(self.users):
-            engine.abandon()
+        for user in list(self._users):
+            user.abandon()
         self.connection.close()
         self.connection = _connection(self._flushed)
-        self.taken = False
-        self.waiting.clear()
+        self.theirs = UserSql(self.connection)
 
 
-@final
 class MemoryDisk:
-    """What the stores of one name lie on.
+    """What the stores of one name lie on; who holds it (`with`) has them outlive those who open them.
 
     Args:
         name: as in the URL `memory:NAME`.
@@ -92,37 +108,58 @@ class MemoryDisk:
     def __init__(self, name: str = "", *, power_cuts: bool = False) -> None:
         self.name = name
         self._power_cuts = power_cuts
+        self._held = False
         self._databases: dict[str, MemoryDatabase] = {}
 
     def database(self, service: str) -> MemoryDatabase:
         """Return the database of a service."""
         found = self._databases.get(service)
         if found is None:
-            found = self._databases[service] = MemoryDatabase(remember=self._power_cuts)
+            name = f"memory:{self.name} ({service})"
+            found = self._databases[service] = MemoryDatabase(name, remember=self._power_cuts)
         return found
 
+    def let_go(self, service: str) -> None:
+        """Forget the store of a service when nobody uses it, and nobody can come back to it."""
+        database = self._databases.get(service)
+        if database is None or database.is_used or self._held:
+            return
+        del self._databases[service]
+        if not self._databases and _disks.get(self.name) is self:
+            del _disks[self.name]
+
     def power_cut(self, service: str) -> None:
-        """Cut the power under a service: its instances die, and what its store has not flushed is lost."""
+        """Cut the power under a service: its instances die, and what its store has not flushed is lost.
+
+        Raises:
+            UsageError: the disk was not told to remember what was flushed.
+        """
+        if not self._power_cuts:
+            raise UsageError("this disk does not know what was flushed: make it with power_cuts=True")
         self.database(service).power_cut()
 
     def __enter__(self) -> MemoryDisk:
+        if self.name in _disks:
+            raise UsageError(f"there is a disk of the name {self.name!r} already")
         _disks[self.name] = self
+        self._held = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        if _disks.get(self.name) is self:
-            del _disks[self.name]
+        self._held = False
+        for service in list(self._databases):
+            self._databases[service].is_left = False
+            self.let_go(service)
+        if not self._databases:
+            _disks.pop(self.name, None)
 
 
-_disks: Final[WeakValueDictionary[str, MemoryDisk]] = WeakValueDictionary()
+_disks: Final[dict[str, MemoryDisk]] = {}
 
 
 def disk_named(name: str) -> MemoryDisk:
-    """Return the disk of this name; it is there for as long as anybody refers to it."""
-    disk = _disks.get(name)
-    if disk is None:
-        disk = _disks[name] = MemoryDisk(name)
-    return disk
+    """Return the disk of this name."""
+    return _disks.setdefault(name, MemoryDisk(name))
 
 
 @final
@@ -130,75 +167,71 @@ class MemoryEngine:
     """The database of a service on a disk in memory, as one instance has it open.
 
     Args:
-        disk: where it lies.
+        location: the name of the disk.
         service: whose it is.
     """
 
-    def __init__(self, disk: MemoryDisk, *, service: str) -> None:
-        self.path = Path(f"memory:{disk.name}") / service
+    def __init__(self, location: str, *, service: str) -> None:
+        self.path = Path(f"memory:{location}") / service
         self.connection: Connection
         self.sql: Sql
         self.theirs: UserSql
-        self.reader: Sql | None = None  # a second connection would not see what the first one has not committed
+        self.reader: Sql | None = None  # in memory nobody can see the past while somebody writes
         self.thread: Executor | None = None
         self.has_processes = False
         self.on_abandon: Callable[[], None] | None = None
-        self._disk = disk
+        self._location = location
         self._service = service
-        self._database = disk.database(service)
+        self._disk: MemoryDisk | None = None
+        self._database: MemoryDatabase
+        self._tokens: set[object] = {self}  # for the slot: ourselves for the groups, others for what is rare
 
     async def open(self, prepare: Callable[[Sql, UserSql, Whereabouts], None]) -> None:
         """Connect, and prepare what is not there."""
-        self._database = database = self._disk.database(self._service)
-        if not database.enter():
-            await self.wait(float("inf"))
+        self._disk = disk_named(self._location)
+        self._database = self._disk.database(self._service)
+        self._database.join(self)
         try:
-            self.connection = database.connection
-            self.sql = sql = self.connection.cursor()
-            self.theirs = UserSql(self.connection)
-            sql.execute("BEGIN IMMEDIATE")
-            try:
-                prepare(sql, self.theirs, Whereabouts("memory"))
-                sql.execute("COMMIT")
-            except BaseException:
-                sql.execute("ROLLBACK")
-                raise
-            database.flush()
-        finally:
-            database.leave()
-        database.users.append(self)
+            async with self._slot():
+                self._connect(prepare)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Let go of it."""
-        if self in self._database.users:
-            self._database.users.remove(self)
+        if self._disk is not None:
+            self._database.quit(self)
+            self._disk.let_go(self._service)
+            self._disk = None
 
     def abandon(self) -> None:
         """Stop in the middle, as a process does that dies."""
-        if self in self._database.users:
-            self._database.users.remove(self)
-            if self.on_abandon is not None:
-                self.on_abandon()
+        if self._disk is None:
+            return
+        self._disk = None
+        if self.on_abandon is not None:
+            self.on_abandon()
+        database = self._database
+        database.is_left = True
+        database.quit(self)
+        for token in self._tokens:
+            if database.slot.holder is token and database.connection.in_transaction:
+                database.connection.execute("ROLLBACK")
+            database.slot.forget(token)
 
     def enter(self) -> bool:
         """Take the slot if it is free."""
-        return self._database.enter()
+        return self._database.slot.enter(self)
 
     async def wait(self, limit: Seconds) -> bool:
-        """Wait for the slot, first come, first served; a holder in this process always leaves."""
-        waiter: Future[None] = asyncio.get_running_loop().create_future()
-        self._database.waiting.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._database.leave()  # it was handed over in this very moment
-            raise
+        """Wait for the slot; who holds it in this process always leaves it."""
+        await self._database.slot.wait(self)
         return True
 
     def leave(self) -> None:
         """Let the next one have the slot."""
-        self._database.leave()
+        self._database.slot.leave(self)
 
     def flush(self) -> None:
         """Flush what was committed."""
@@ -207,12 +240,8 @@ class MemoryEngine:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UserSql]:
         """Give a copy of what is committed at this moment."""
-        if not self.enter():
-            await self.wait(float("inf"))
-        try:
+        async with self._slot():
             image = self.connection.serialize("main")
-        finally:
-            self.leave()
         copy = _connection(image)
         copy.execute("PRAGMA query_only = ON")
         try:
@@ -223,6 +252,32 @@ class MemoryEngine:
     def gone(self, instance: str, process: Process) -> bool:
         """Say whether a test has said so."""
         return instance in self._database.dead
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        slot, token = self._database.slot, object()
+        self._tokens.add(token)
+        try:
+            if not slot.enter(token):
+                await slot.wait(token)
+            yield
+        finally:
+            self._tokens.discard(token)
+            slot.leave(token)
+
+    def _connect(self, prepare: Callable[[Sql, UserSql, Whereabouts], None]) -> None:
+        self.connection = self._database.connection
+        self.theirs = self._database.theirs
+        self.sql = self.connection.cursor()
+        self.sql.execute("BEGIN IMMEDIATE")
+        try:
+            prepare(self.sql, self.theirs, Whereabouts("memory"))
+            self.sql.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.sql.execute("ROLLBACK")
+            raise
+        self.flush()
 
 
 def _connection(image: bytes | None = None) -> Connection:

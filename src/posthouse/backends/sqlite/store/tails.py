@@ -9,7 +9,7 @@ import apsw
 
 from posthouse.backends.sqlite.store.engine import do
 from posthouse.backends.sqlite.store.faults import told
-from posthouse.errors import GroupLostError, StoreHeldError, UsageError
+from posthouse.errors import StoreHeldError, UsageError
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -22,26 +22,27 @@ T = TypeVar("T")
 
 
 class SlotTail:
-    """A handler's transaction: a savepoint in that of its group.
+    """A handler's transaction: a savepoint in that of its round.
 
     Args:
         engine: what its statements run on.
+        let_go: is called once, when the handler does not need the slot any more.
 
     Attributes:
-        over: is done when the handler does not need the slot any more.
         step: what ends the delivery; None when it was given up.
         result: of the step.
         lost: why it is not, or will not be, committed.
     """
 
-    __slots__ = ("_engine", "_future", "_running", "lost", "over", "result", "step")
+    __slots__ = ("_engine", "_future", "_let_go", "_over", "_running", "lost", "result", "step")
 
-    def __init__(self, engine: Engine) -> None:
-        self.over: Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, engine: Engine, let_go: Callable[[SlotTail], None]) -> None:
         self.step: Callable[[Books], Any] | None = None
         self.result: Any = None
         self.lost: BaseException | None = None
         self._engine = engine
+        self._let_go = let_go
+        self._over = False
         self._future: Future[Any] | None = None
         self._running = 0
 
@@ -52,11 +53,12 @@ class SlotTail:
             SqlError: the statement is wrong, breaks a constraint, or touches what is not the user's.
             UsageError: the transaction is over.
             StoreHeldError: it took too long, and was rolled back.
+            UnavailableError: the engine failed.
         """
         return await self._statement(self._engine.theirs.execute, sql, values)
 
     async def executemany(self, sql: str, values: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]], /) -> None:
-        """Run one statement for each set of values."""
+        """Run one statement for each set of values, for all or for none."""
         await self._statement(self._engine.theirs.executemany, sql, values)
 
     def end(self, step: Callable[[Books], T]) -> Future[T]:
@@ -64,17 +66,19 @@ class SlotTail:
         future: Future[T] = asyncio.get_running_loop().create_future()
         if self.lost is not None:
             future.set_exception(self.lost)
-        elif self.over.done():
+            self.give_up()
+        elif self._over:
             future.set_exception(UsageError("the transaction of this delivery is over already"))
         else:
             self.step, self._future = step, future
-            self.over.set_result(None)
+            self.give_up()
         return future
 
     def give_up(self) -> None:
         """Roll back; after the end it does nothing."""
-        if not self.over.done():
-            self.over.set_result(None)
+        if not self._over:
+            self._over = True
+            self._let_go(self)
 
     def expire(self) -> None:
         """Take the slot back."""
@@ -82,12 +86,12 @@ class SlotTail:
 
     def lose(self, why: BaseException) -> None:
         """Take the slot back for a reason; what was written is rolled back."""
-        if self.over.done():
+        if self._over:
             return
         self.lost = why
-        self.over.set_result(None)
-        if self._running:  # in the thread, as nothing on the loop runs meanwhile
+        if self._running:  # in the thread, as nothing runs on the loop meanwhile
             self._engine.connection.interrupt()
+        self.give_up()
 
     def tell(self, failure: BaseException | None = None) -> None:
         """Say what became of it."""
@@ -102,19 +106,26 @@ class SlotTail:
     async def _statement(self, run: Callable[..., T], sql: str, values: Any) -> T:
         if self.lost is not None:
             raise self.lost
-        if self.over.done():
+        if self._over:
             raise UsageError("the transaction of this delivery is over: its statements belong before the handler's end")
         self._running += 1
         try:
             return await do(self._engine, self._in_transaction, run, sql, values)
-        except apsw.Error as error:
+        except Exception:
             if self.lost is not None:
-                raise self.lost from error
-            raise told(error, self._engine.path) from error
+                raise self.lost from None
+            raise
         finally:
             self._running -= 1
 
     def _in_transaction(self, run: Callable[..., T], sql: str, values: Any) -> T:
-        if not self._engine.connection.in_transaction:  # without one, it would be committed at once
-            raise GroupLostError("SQLite rolled back the transaction, because of a statement in it")
-        return run(sql, values)
+        """Run a statement, but never outside of the transaction, where it would be committed at once."""
+        if self.lost is not None:
+            raise self.lost
+        try:
+            return run(sql, values)
+        except Exception as error:
+            failure = told(error, self._engine.path) if isinstance(error, apsw.Error) else error
+            if not self._engine.connection.in_transaction:
+                self.lost = self.lost or failure
+            raise failure from error
