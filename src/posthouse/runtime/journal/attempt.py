@@ -39,7 +39,7 @@ class JournaledAttempt(Attempt):
     Attributes:
         asks: what it sent, to be stored when it ends well.
         used: (place, epoch of the answer) of the calls whose outcome it was given.
-        awaited: places of the calls that it waits for.
+        awaited: ids of the calls that it waits for.
         calls: whether there are calls of this delivery in the books.
         tail: its transaction, once it has opened one.
         diverged: why it must not be run on: it asks otherwise than it did before.
@@ -58,7 +58,7 @@ class JournaledAttempt(Attempt):
         self._earlier: dict[tuple[bytes, int], Call] | None = None if claim.attempt > 1 else {}
         self.asks: list[Asked] = []
         self.used: list[tuple[int, int]] = []
-        self.awaited: dict[str, int] = {}
+        self.awaited: set[str] = set()
         self.calls = claim.attempt > 1
         self.tail: Tail | None = None
         self.diverged: CallDivergedError | None = None
@@ -116,7 +116,7 @@ class JournaledAttempt(Attempt):
             )
             ticket = self._journal.outbox.ask(asked, for_reply=True, expires_in=wait)
             self.calls = self._claim.has_calls = True
-        self.awaited[ticket.id] = ticket.place
+        self.awaited.add(ticket.id)
         self._place.pause(self._turn)
         try:
             outcome = await ticket.done
@@ -126,11 +126,10 @@ class JournaledAttempt(Attempt):
                 await self._place.resume(self._turn)
             raise
         except BaseException:
-            self.awaited[ticket.id] = ticket.place
             await self._place.resume(self._turn)
             raise
         await self._place.resume(self._turn)
-        del self.awaited[ticket.id]
+        self.awaited.discard(ticket.id)
         self.used.append((ticket.place, ticket.epoch))
         return outbound.result_of(outcome, ticket.id)
 

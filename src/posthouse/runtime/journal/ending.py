@@ -104,6 +104,7 @@ class JournaledEnding:
             uses = self._claim(work).uses
             if uses is not None:
                 decision.used = (*decision.used, uses)
+            decision.ours = work.message.kind is not Kind.REQUEST
         self._journal.inbox.decide(Ending(works, decisions, tail, self._not_decided))
 
     def badly(self, work: Work, end: End, attempt: Attempt | None = None) -> None:
@@ -154,7 +155,7 @@ class JournaledEnding:
     def _suspend(self, work: Work, claim: Claim, attempt: Attempt | None) -> None:
         row = self._row(claim, RequestState.SUSPENDED, due=work.message.deadline or NEVER)
         if isinstance(attempt, JournaledAttempt):
-            row.awaits = [place for place in attempt.awaited.values() if place]
+            row.awaits = sorted(attempt.awaited)
         _log.info("%s waits at %s for a reply, and holds nothing meanwhile", self._name, work.message.id)
         self._journal.inbox.release(row, work)
 
@@ -181,6 +182,7 @@ class JournaledEnding:
         decision.calls = claim.attempt > 1 or claim.has_calls
         if claim.uses is not None:
             decision.used = (claim.uses,)
+        decision.ours = work.message.kind is not Kind.REQUEST
         if over.keep is not None or isinstance(end, Failed):
             decision.letter = self._letter(
                 work, claim, "failed", code=over.code, reason=over.reason, detail=over.detail

@@ -20,10 +20,11 @@ from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.protocol.inbox import DEATHS, Request, RequestState
-from posthouse.protocol.lane import SELF, lane_of
+from posthouse.protocol.lane import SELF, lane_of, number_of
 from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
-from posthouse.runtime.steps.receiving import Answer, Receiving
+from posthouse.runtime.steps.here import KEPT_FOR
+from posthouse.runtime.steps.receiving import DEPOSIT, Answer, Receiving
 from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
 from posthouse.runtime.workplace import Claim, Work
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from posthouse.clock import Seconds
-    from posthouse.contracts.store import Books, Store, Tail
+    from posthouse.contracts.store import Books, LaneOut, Store, Tail
+    from posthouse.protocol.outbox import Call
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox
     from posthouse.runtime.journal.relay import Relay
@@ -51,6 +53,9 @@ LOOK: Final[Seconds] = 1.0
 
 TAKE_OVER: Final[Seconds] = 2.0
 """How often dead instances are looked for."""
+
+FORGET: Final[Seconds] = 60.0
+"""How often deposits that nobody can repeat any more are looked for."""
 
 AT_ONCE: Final = 256
 """The most claims of one step."""
@@ -140,6 +145,7 @@ class Inbox:
         self._put_back: list[PutBack] = []
         self._timer: asyncio.TimerHandle | None = None
         self._take_over = 0.0
+        self._forget = 0.0
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -156,6 +162,8 @@ class Inbox:
             name = runner.name
             runner.on_low = lambda name=name: self._low(name)
         self._take_over = now
+        self._forget = now + FORGET
+        self.look(self._places)
         self._look_around()
         if self._wake is not None and self._unwatch is None:
             self._unwatch = self._wake(lambda: self.look(self._places))
@@ -230,6 +238,7 @@ class Inbox:
             )
         for id in received.conflicts:
             _log.error("%s: request %s has the number of another one, and was not taken", self._here.service, id)
+        self._moved(received.lanes, received.unwanted)
         self.look(received.backlog)
 
     def _hand_over(self, claimed: Sequence[tuple[Request, Message]]) -> None:
@@ -277,9 +286,8 @@ class Inbox:
     def _claim(self, books: Books, place: Place, wanted: int) -> tuple[list[Request], float | None]:
         now = self._here.now()
         name = place.runner.name
-        claimed = books.claimable(name, now, wanted)
-        if place.suspect is None and len(claimed) < wanted:
-            claimed += books.claimable(name, now, 1, suspects=True)
+        claimed = books.claimable(name, now, 1, suspects=True) if place.suspect is None else []
+        claimed += books.claimable(name, now, wanted - len(claimed)) if len(claimed) < wanted else []
         if claimed:
             books.claim(self._here.instance, [request.place for request in claimed])
         return claimed, books.next_due(name)
@@ -332,11 +340,52 @@ class Inbox:
         self._timer = self._loop.call_later(LOOK, self._look_around)
         if not self._taking:
             return
-        self.look(self._places)
+        self._look_for_due()
         now = self._loop.time()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
+            self._heed(self._store.read(lambda books: books.dead(self._here.now())), self._bury)
+        if now >= self._forget:
+            self._forget = now + FORGET
+            self._run(self._forget_deposits, _nothing, name="forget deposits")
+
+    def _look_for_due(self) -> None:
+        self._heed(self._store.read(self._due), self.look)
+
+    def _due(self, books: Books) -> list[str]:
+        now = self._here.now()
+        return [name for name in self._places if (due := books.next_due(name)) is not None and due <= now]
+
+    def _bury(self, dead: list[str]) -> None:
+        if dead:
             self._run(self._take_over_dead, self.look, name="take over")
+
+    def _forget_deposits(self, books: Books) -> None:
+        """Drop what was deposited so long ago that nobody can repeat it, unless it is still undecided."""
+        now = self._here.now()
+        for key in books.forget_keys(now):
+            if key.scope != DEPOSIT:
+                continue
+            place = int(key.reference)
+            for row in books.requests_at((place,)):
+                if row.state.decided:
+                    number = number_of(place)
+                    books.forget_requests(SELF, below=0, ranges=((number, number),))
+                else:
+                    books.add_key(msgspec.structs.replace(key, until=now + KEPT_FOR))
+
+    def _heed(self, done: asyncio.Future[T], then: Callable[[T], object]) -> None:
+        """Go on with what was read; if it could not be, the next look tries again."""
+
+        def over(done: asyncio.Future[T]) -> None:
+            if done.cancelled() or not self._taking:
+                return
+            if (error := done.exception()) is None:
+                then(done.result())
+            else:
+                _log.warning("the store of %s could not be read: %s", self._here.service, error)
+
+        done.add_done_callback(over)
 
     # --- the dead -------------------------------------------------------------------------------------------
 
@@ -467,12 +516,16 @@ class Inbox:
             self._courier.answer(answers)
         if decided.asking is not None:
             self._outbox.begun(decided.asking)
-        for lane in decided.lanes:
-            self._outbox.known_lane(lane)
-        if decided.lanes:
-            self._outbox.on_floor(decided.lanes)
-        if decided.unwanted:
-            self._relay.cancel(decided.unwanted)
+        self._moved(decided.lanes, decided.unwanted)
+
+    def _moved(self, lanes: Sequence[LaneOut], unwanted: Sequence[Call]) -> None:
+        """Let the caller's side go on with what the end of deliveries has changed in it."""
+        if lanes:
+            for lane in lanes:
+                self._outbox.known_lane(lane)
+            self._outbox.on_floor(lanes)
+        if unwanted:
+            self._relay.cancel(unwanted)
 
     def _put_all_back(self) -> None:
         rows, self._put_back = self._put_back, []
@@ -535,3 +588,7 @@ class Inbox:
         self._under_way += change
         if not self._under_way:
             self._idle.set()
+
+
+def _nothing(_: object) -> None:
+    """Nothing is to be done then."""

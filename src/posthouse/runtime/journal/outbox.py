@@ -182,6 +182,8 @@ class Outbox:
         by_service: dict[str, list[tuple[Sent, bytes]]] = {}
         for call in calls:
             sent = self.sent[call.place] = Sent(call, now)
+            for ticket in self._tickets.get(call.id, ()):
+                ticket.place = call.place  # it may have waited for its number
             by_service.setdefault(call.service, []).append((sent, call.frame))
         for service, some in by_service.items():
             self.carry(service, some)

@@ -67,6 +67,7 @@ class Relay:
         self._ack_again = 0.0
         self._take_over = 0.0
         self._forget = 0.0
+        self._adopted = False
         self._closed = False
         outbox.on_floor = self._floors_moved
 
@@ -117,11 +118,11 @@ class Relay:
             self._heed(self._store.read(lambda books: [books.call(id) for id in watched]), self._looked)
         if now >= self._ack_again:
             self._ack_again = now + ACK_AGAIN
-            behind = [n for n, lane in self._outbox.lanes.items() if lane.acked < lane.final.floor or lane.final.ranges]
-            if behind:
-                for lane in behind:
-                    self._outbox.told.pop(lane, None)
-                self._to_ack.update(behind)
+            behind = [number for number, lane in self._outbox.lanes.items() if lane.acked < lane.final.floor]
+            for number in behind:
+                self._outbox.told.pop(number, None)
+            self._to_ack.update(behind)
+            if self._to_ack:
                 self._ack()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
@@ -288,7 +289,14 @@ class Relay:
                 b"",
                 lane.epoch,
             )
-            told = ack(lane.final, stamps, service=lane.service, source=self._here.service, now=self._here.now())
+            told = ack(
+                lane.final,
+                stamps,
+                service=lane.service,
+                source=self._here.service,
+                now=self._here.now(),
+                reply_to=self._here.peer,
+            )
             self._courier.tell(lane.service, lane.peer.id, told)
 
     # --- taking over ----------------------------------------------------------------------------------------
@@ -296,6 +304,7 @@ class Relay:
     async def _adopt(self) -> None:
         """Take over the calls of instances that are gone."""
         found = await self._store.read(self._orphans)
+        self._adopted = True
         if not found:
             return
         here = self._here
@@ -309,6 +318,8 @@ class Relay:
 
     def _orphans(self, books: Books) -> list[Call]:
         gone = set(books.dead(self._here.now()))
+        if not gone and self._adopted:
+            return []
         mine = self._here.instance
         sent = self._outbox.sent
         return [

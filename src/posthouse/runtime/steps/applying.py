@@ -120,18 +120,21 @@ def _apply_to(
     *,
     woken: Callable[[Standing, Message, bytes], None],
 ) -> None:
-    wanted = [message.lane.number for message in messages if message.lane is not None]
-    standings = books.standings(lane.lane, min(wanted), max(wanted))
+    wanted = [message.lane.number for message in messages if message.lane is not None and message.lane.number >= 0]
+    standings = books.standings(lane.lane, min(wanted), max(wanted)) if wanted else {}
     updates: list[tuple[CallState, bytes, int, bool, int]] = []
     ours = books.identity.epoch
     for message in messages:
         stamps = message.lane
-        standing = standings.get(stamps.number) if stamps is not None else None
-        if stamps is None or standing is None or stamps.caller_epoch != ours:
+        if stamps is None or stamps.caller_epoch != ours:
             continue
         if Identity(stamps.replier_store, stamps.replier_epoch) != lane.peer:
             continue
-        lane.acked = max(lane.acked, stamps.floor)
+        if stamps.floor > lane.acked:
+            lane.acked = stamps.floor
+        standing = standings.get(stamps.number)
+        if standing is None:  # the word `floor`, or a call that was dropped long ago
+            continue
         if message.kind is not Kind.REPLY and message.type == "parked":
             if standing.state.asked and not standing.parked:
                 standing.parked = True

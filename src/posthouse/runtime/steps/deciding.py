@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from posthouse.errors import LeaseLostError
 from posthouse.protocol.inbox import RequestState
-from posthouse.protocol.lane import lane_of, number_of
+from posthouse.protocol.lane import SELF, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step, used
 from posthouse.runtime.steps.asking import Asking, store
 from posthouse.runtime.steps.wire import outcome_of
@@ -49,16 +49,16 @@ class Decision:
         asks: what the handler sent.
         used: (place, epoch of the answer) of the calls whose outcome it used.
         calls: whether it made calls, in this run or an earlier one.
-        canceled: ids of earlier calls that it does not want any more.
+        ours: it ran for a reply or an ack, so that nobody will ask what came of it.
     """
 
     __slots__ = (
         "asks",
         "attempt",
         "calls",
-        "canceled",
         "keeps_frame",
         "letter",
+        "ours",
         "outcome",
         "place",
         "state",
@@ -77,7 +77,7 @@ class Decision:
         self.asks: Sequence[Asked] = ()
         self.used: Sequence[tuple[int, int]] = ()
         self.calls = False
-        self.canceled: Sequence[str] = ()
+        self.ours = False
 
 
 class Decided:
@@ -111,7 +111,7 @@ class PutBack:
         failures: how often its handler failed by now.
         deaths: how often its instance died at it.
         letter: the dead letter of a parked one.
-        awaits: places of calls for which a suspended one waits.
+        awaits: ids of the calls for which a suspended one waits.
     """
 
     __slots__ = ("attempt", "awaits", "deaths", "due", "failures", "letter", "operation", "place", "state")
@@ -127,7 +127,7 @@ class PutBack:
         self.failures = failures
         self.deaths = deaths
         self.letter: Deceased | None = None
-        self.awaits: Sequence[int] = ()
+        self.awaits: Sequence[str] = ()
 
 
 def decide(books: Books, decisions: Sequence[Decision], here: Here, *, together: bool) -> Decided:
@@ -182,8 +182,9 @@ def put_back(books: Books, rows: Sequence[PutBack], *, instance: str, now: Insta
     return kept
 
 
-def _is_answered(books: Books, places: Sequence[int]) -> bool:
-    return any(not call.state.asked and call.state is not CallState.WAITING for call in books.calls_at(places))
+def _is_answered(books: Books, ids: Sequence[str]) -> bool:
+    calls = [books.call(id) for id in ids]
+    return any(call is not None and not call.state.asked and call.state is not CallState.WAITING for call in calls)
 
 
 def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -> Ended:
@@ -210,8 +211,11 @@ def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -
         return Ended.FENCED
     if decision.letter is not None:
         books.add_dead(decision.letter)
+    if decision.ours:  # nobody will ask for it
+        number = number_of(decision.place)
+        books.forget_requests(SELF, below=0, ranges=((number, number),))
     if calls:
-        end_calls(books, calls, result)
+        end_calls(books, calls, result.lanes, result.unwanted)
     return Ended.WELL
 
 
@@ -220,8 +224,15 @@ def _stands(call: Call, epoch: int) -> bool:
     return call.state.final or (call.state is CallState.ANSWERED and call.outcome_epoch == epoch)
 
 
-def end_calls(books: Books, calls: Sequence[Call], result: Decided) -> None:
-    """Make what was answered final, and cancel what was asked in vain."""
+def end_calls(books: Books, calls: Sequence[Call], lanes: list[LaneOut], unwanted: list[Call]) -> None:
+    """Make what was answered final, and cancel what was asked in vain: the delivery that asked has ended.
+
+    Args:
+        books: the store's.
+        calls: of the delivery.
+        lanes: is given the lanes whose floors may have moved.
+        unwanted: is given the calls that are to be canceled at their repliers.
+    """
     updates: list[tuple[CallState, bytes, int, bool, int]] = []
     final: dict[int, list[int]] = {}
     for call in calls:
@@ -238,7 +249,7 @@ def end_calls(books: Books, calls: Sequence[Call], result: Decided) -> None:
         elif (after := step(call.state, Heard.CANCEL)) is not None and not call.state.final:
             call.state = after
             updates.append((after, call.outcome, call.outcome_epoch, call.parked, call.place))
-            result.unwanted.append(call)
+            unwanted.append(call)
     if updates:
         books.set_calls(updates)
     for number, numbers in final.items():
@@ -246,4 +257,4 @@ def end_calls(books: Books, calls: Sequence[Call], result: Decided) -> None:
         if lane is not None:
             lane.final.add_all(numbers)
             books.save_lane_out(lane)
-            result.lanes.append(lane)
+            lanes.append(lane)

@@ -13,15 +13,17 @@ from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
+from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.here import KEPT_FOR
 from posthouse.runtime.steps.wire import CANCELED, numbers_acked, outcome_of, reply_to, stamps_back, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from posthouse.contracts.store import Books, LaneIn
+    from posthouse.contracts.store import Books, LaneIn, LaneOut
     from posthouse.contracts.transport import Delivery
     from posthouse.message.message import Message
+    from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.wire import Word
 
@@ -72,9 +74,11 @@ class Received:
         backlog: operations for which requests were stored and not claimed.
         strangers: (caller, store that it means): callers that mean another store of our name.
         conflicts: ids of requests whose number another one has.
+        lanes: lanes out whose floors may have moved.
+        unwanted: calls that a canceled delivery has made, to be canceled at their repliers.
     """
 
-    __slots__ = ("answers", "backlog", "claimed", "conflicts", "strangers")
+    __slots__ = ("answers", "backlog", "claimed", "conflicts", "lanes", "strangers", "unwanted")
 
     def __init__(self) -> None:
         self.claimed: list[tuple[Request, Message]] = []
@@ -82,6 +86,8 @@ class Received:
         self.backlog: set[str] = set()
         self.strangers: list[tuple[str, str]] = []
         self.conflicts: list[str] = []
+        self.lanes: list[LaneOut] = []
+        self.unwanted: list[Call] = []
 
 
 class Receiving:
@@ -163,6 +169,7 @@ class Receiving:
                 requests.append(each)
             elif message.kind is Kind.ACK:
                 changed |= self._forget(lane, numbers_acked(message))
+                self._say("floor", message, message.lane, lane.over.floor)
             elif message.type == "cancel":
                 self._cancel(lane, message, message.lane)
                 changed = True
@@ -342,6 +349,7 @@ class Receiving:
             self._answer(message, stamps, row.outcome, lane.over.floor)
         elif (after := step(row.state, Then.CANCEL)) is not None:
             self._books.set_requests(((after, 0.0, CANCELED, place),))
+            end_calls(self._books, self._books.calls_of(place), self.result.lanes, self.result.unwanted)
             if (letter := self._books.dead_at(place)) is not None:
                 self._books.drop_dead((letter.number,))
             self._answer(message, stamps, CANCELED, lane.over.floor)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from posthouse.clock import Instant
     from posthouse.protocol.epoch import Identity
 
-Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "cancel", "unwanted"]
+Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "floor", "cancel"]
 """What a control message says; its `type`.
 
 - pending: the request is stored and undecided. parked: the same, and it waits for an operator.
 - over: the number was decided, told, acked and forgotten.
 - conflict: another request has this number.
 - resync: you do not mean this life of mine; its stamps say which it is.
+- floor: I have taken your ack; its stamps say up to where.
 - cancel: do not do it, if you have not begun.
-- unwanted: a caller of mine has no such request.
 """
 
 _DIGEST_SIZE: Final = 16
@@ -103,10 +103,10 @@ def word(said: Word, stamps: Lane, *, id: str, about: str, source: str, now: Ins
     return Message(Kind.CONTROL, id, said, source, now, b"", Mode.JOURNALED, reply_to, subject=about, lane=stamps)
 
 
-def ack(numbers: Numbers, stamps: Lane, *, service: str, source: str, now: Instant) -> Message:
+def ack(numbers: Numbers, stamps: Lane, *, service: str, source: str, now: Instant, reply_to: str) -> Message:
     """Return an ack: all numbers of the lane that are final at the caller."""
     data = msgspec.msgpack.encode(numbers)
-    return Message(Kind.ACK, "", service, source, now, data, Mode.JOURNALED, lane=stamps)
+    return Message(Kind.ACK, "", service, source, now, data, Mode.JOURNALED, reply_to, lane=stamps)
 
 
 def numbers_acked(message: Message) -> Numbers:
