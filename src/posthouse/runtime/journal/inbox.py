@@ -57,6 +57,8 @@ TAKE_OVER: Final[Seconds] = 2.0
 FORGET: Final[Seconds] = 60.0
 """How often deposits that nobody can repeat any more are looked for."""
 
+_IDLE_WORDS: Final = frozenset({"pending", "parked", "resync"})
+
 AT_ONCE: Final = 256
 """The most claims of one step."""
 
@@ -227,7 +229,7 @@ class Inbox:
                 self._settler.add(each.delivery, ACCEPTED)
         self._hand_over(received.claimed)
         if received.answers:
-            self._courier.answer(received.answers)
+            self._answer_again(received.answers)
         for caller, meant in received.strangers:
             _log.error(
                 "%s: %s asks for another store of ours (%s...), and was refused; do two instances have different data"
@@ -240,6 +242,19 @@ class Inbox:
             _log.error("%s: request %s has the number of another one, and was not taken", self._here.service, id)
         self._moved(received.lanes, received.unwanted)
         self.look(received.backlog)
+
+    def _answer_again(self, answers: Sequence[Answer]) -> None:
+        """Answer what came again, or was acked.
+
+        On an outcome, or on how far we have forgotten, the caller acts: both may have been committed by another
+        instance of ours that has not flushed it yet. Whoever is told to wait acts on nothing.
+        """
+        waits = [answer for answer in answers if answer.message.type in _IDLE_WORDS]
+        if waits:
+            self._courier.answer(waits)
+        acts = [answer for answer in answers if answer.message.type not in _IDLE_WORDS]
+        if acts:
+            self._run(_nothing, lambda _: self._courier.answer(acts), name="answer", flush=True)
 
     def _hand_over(self, claimed: Sequence[tuple[Request, Message]]) -> None:
         by_operation: dict[str, list[Work]] = {}

@@ -130,8 +130,7 @@ def _apply_to(
             continue
         if Identity(stamps.replier_store, stamps.replier_epoch) != lane.peer:
             continue
-        if stamps.floor > lane.acked:
-            lane.acked = stamps.floor
+        lane.acked = max(lane.acked, stamps.floor)
         standing = standings.get(stamps.number)
         if standing is None:  # the word `floor`, or a call that was dropped long ago
             continue
