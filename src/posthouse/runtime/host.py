@@ -82,7 +82,7 @@ class Host:
     def __init__(self, settings: Settings, *, seams: Seams | None = None) -> None:
         self.settings = settings
         self.seams = seams or system_seams()
-        self.peer = self.seams.new_id()[:16]
+        self.peer = self.seams.new_id()[-16:]
         self.transport, self.registry = open_backend(settings.transport, peer=self.peer, clock=self.seams.clock)
         self._servings: dict[str, Serving] = {}
         self._present: dict[str, Instance] = {}
