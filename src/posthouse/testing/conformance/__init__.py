@@ -30,6 +30,14 @@ _PARTS = (
     "registry",
     "reset",
     "settling",
+    "stores.bench",
+    "stores.calls",
+    "stores.commits",
+    "stores.lanes",
+    "stores.letters",
+    "stores.members",
+    "stores.requests",
+    "stores.tails",
     "topics",
     "waiting",
 )
@@ -37,6 +45,16 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from posthouse.testing.conformance.engine import MakeTransport, WipeEngine  # noqa: E402 - only now, or asserts would not tell why
 from posthouse.testing.conformance.registry import MakeRegistry, RegistrySuite  # noqa: E402
+from posthouse.testing.conformance.store import StoreSuite  # noqa: E402
+from posthouse.testing.conformance.stores.bench import MakeStore  # noqa: E402
 from posthouse.testing.conformance.transport import TransportSuite  # noqa: E402
 
-__all__ = ["MakeRegistry", "MakeTransport", "RegistrySuite", "TransportSuite", "WipeEngine"]
+__all__ = [
+    "MakeRegistry",
+    "MakeStore",
+    "MakeTransport",
+    "RegistrySuite",
+    "StoreSuite",
+    "TransportSuite",
+    "WipeEngine",
+]

@@ -8,6 +8,7 @@ from posthouse.backends.sqlite.store.calls import CallBooks
 from posthouse.backends.sqlite.store.lanes import LaneBooks
 from posthouse.backends.sqlite.store.letters import KeyBooks, LetterBooks
 from posthouse.backends.sqlite.store.members import MemberBooks
+from posthouse.backends.sqlite.store.people import PeopleBooks
 from posthouse.backends.sqlite.store.requests import RequestBooks
 from posthouse.contracts.store import Counts
 from posthouse.protocol.inbox import RequestState
@@ -32,7 +33,7 @@ SELECT
 """
 
 
-class SqliteBooks(MemberBooks, LaneBooks, CallBooks, RequestBooks, LetterBooks, KeyBooks):
+class SqliteBooks(MemberBooks, LaneBooks, CallBooks, RequestBooks, LetterBooks, KeyBooks, PeopleBooks):
     """The books, inside a transaction of whoever calls.
 
     Args:

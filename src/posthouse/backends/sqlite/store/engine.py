@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from posthouse.backends.sqlite.sql import Sql
+    from posthouse.backends.sqlite.store.connection import Connection
     from posthouse.backends.sqlite.store.identity import Whereabouts
     from posthouse.backends.sqlite.store.processes import Process
     from posthouse.backends.sqlite.store.rows import UserSql
@@ -22,49 +23,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
-class Connection(Protocol):
-    """As much of a connection of apsw as is used here; its own types leave too much open."""
-
-    in_transaction: bool
-    authorizer: Callable[[int, str | None, str | None, str | None, str | None], int] | None
-
-    def cursor(self) -> Sql:
-        """Return a new cursor."""
-        ...
-
-    def execute(self, statement: str, /) -> Sql:
-        """Run a statement with a cursor of its own."""
-        ...
-
-    def config(self, option: int, value: int, /) -> int:
-        """Set an option of the connection."""
-        ...
-
-    def status(self, option: int, /) -> tuple[int, int]:
-        """Return a value of SQLite's about itself, now and at most."""
-        ...
-
-    def set_busy_timeout(self, milliseconds: int, /) -> None:
-        """Wait so long for locks."""
-        ...
-
-    def interrupt(self) -> None:
-        """Break off what runs; from any thread."""
-        ...
-
-    def serialize(self, name: str, /) -> bytes:
-        """Return the database as bytes."""
-        ...
-
-    def deserialize(self, name: str, image: bytes, /) -> None:
-        """Be the database of these bytes."""
-        ...
-
-    def close(self) -> None:
-        """Close it."""
-        ...
 
 
 class Engine(Protocol):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import apsw
 
 from posthouse.backends.sqlite.faults import check_engine
+from posthouse.backends.sqlite.identity import stands
 from posthouse.backends.sqlite.place import make_directory, make_file
 from posthouse.backends.sqlite.store.faults import told
 from posthouse.backends.sqlite.store.identity import Whereabouts
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from posthouse.backends.sqlite.sql import Sql
-    from posthouse.backends.sqlite.store.engine import Connection
+    from posthouse.backends.sqlite.store.connection import Connection
     from posthouse.clock import Seconds
 
 T = TypeVar("T")
@@ -143,8 +144,7 @@ class FileEngine:
         if self._wal is None:
             return
         _flush(self._wal)
-        found = os.stat(self.path)
-        if (found.st_dev, found.st_ino) != self._place:
+        if not stands(str(self.path), self._place):
             raise OSError(errno.ESTALE, "the file was replaced while it was open", str(self.path))
 
     @asynccontextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from posthouse.backends.sqlite.sql import Sql
-    from posthouse.backends.sqlite.store.engine import Connection
+    from posthouse.backends.sqlite.store.connection import Connection
     from posthouse.backends.sqlite.store.processes import Process
     from posthouse.clock import Seconds
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 _STARTED: Final = 19
 """Where the start stands in /proc/PID/stat behind the name: field 22, see proc_pid_stat(5)."""
+
+_LONGEST: Final = 4096
 
 _ENDED: Final = frozenset({"Z", "X", "x"})
 
@@ -69,7 +70,14 @@ def _stat(pid: int) -> tuple[str, int] | None:
 
 
 def _read(path: str) -> str:
+    """Return what a small file holds; nothing when there is none. Those in /proc are no files, and never block."""
     try:
-        return Path(path).read_text("ascii", "replace")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return ""
+    try:
+        return os.read(file, _LONGEST).decode("ascii", "replace")
+    except OSError:  # the process ended in this moment
+        return ""
+    finally:
+        os.close(file)

@@ -46,6 +46,9 @@ PUT_BACK: Final = """
 UPDATE posthouse_requests SET state = ?, instance = '', due = ?, failures = ?, deaths = ?
 WHERE place = ? AND state = 2 AND instance = ? AND attempt = ?
 """
+REVIVE: Final = """
+UPDATE posthouse_requests SET state = 1, due = ?, failures = 0, deaths = min(deaths, 1) WHERE place = ? AND state = 4
+"""
 SET: Final = "UPDATE posthouse_requests SET state = ?, due = ?, outcome = ?, outcome_sum = ? WHERE place = ?"
 ASK_AGAIN: Final = "UPDATE posthouse_requests SET asked = ?, asker = ?, reply_to = ? WHERE place = ?"
 _HELD: Final = select(
@@ -59,9 +62,12 @@ _LISTED: Final = select(
     """
 FROM posthouse_requests
 WHERE (:operation = '' OR operation = :operation) AND (:decided IS NULL OR (state >= 5) = :decided)
+  AND place BETWEEN :first AND :last
 ORDER BY place DESC LIMIT :limit
 """,
 )
+
+_LAST: Final = (1 << 63) - 1
 
 
 class RequestBooks:
@@ -150,9 +156,16 @@ class RequestBooks:
         for first, last in ranges:
             self._sql.execute(FORGET, (base + first, base + last))
 
-    def requests_listed(self, *, operation: str = "", decided: bool | None = None, limit: int = 100) -> list[Request]:
+    def revive(self, places: Sequence[int], due: Instant) -> None:
+        """Make parked requests received again, with all their attempts before them; nothing happens to others."""
+        self._sql.executemany(REVIVE, [(due, place) for place in places])
+
+    def requests_listed(
+        self, *, operation: str = "", decided: bool | None = None, lane: int | None = None, limit: int = 100
+    ) -> list[Request]:
         """Return requests for people, the newest of each lane first."""
-        asked = {"operation": operation, "decided": decided, "limit": limit}
+        first, last = (0, _LAST) if lane is None else (place_of(lane, 0), place_of(lane + 1, 0) - 1)
+        asked = {"operation": operation, "decided": decided, "first": first, "last": last, "limit": limit}
         return list(map(request_of, self._sql.execute(_LISTED, asked).fetchall()))
 
     def holders(self) -> set[str]:

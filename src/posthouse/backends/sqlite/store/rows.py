@@ -17,7 +17,7 @@ from posthouse.errors import SqlError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from posthouse.backends.sqlite.store.engine import Connection
+    from posthouse.backends.sqlite.store.connection import Connection
 
 _OURS: Final = "posthouse_"
 _SHOWN: Final = 200

@@ -14,6 +14,7 @@ from posthouse.backends.sqlite.store.engine import do
 from posthouse.backends.sqlite.store.faults import told
 from posthouse.backends.sqlite.store.groups import Groups
 from posthouse.backends.sqlite.store.identity import identify
+from posthouse.backends.sqlite.store.looking import Looking
 from posthouse.backends.sqlite.store.processes import Process, this_process
 from posthouse.backends.sqlite.store.scripts import run_scripts
 from posthouse.backends.sqlite.store.tables import bring_up_to_date
@@ -50,6 +51,7 @@ class SqliteStore:
         identity: which store it is; known once it is open.
         service: whose it is.
         instance: who has it open.
+        is_elsewhere: it was only looked at, and lies where it did not lie before.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class SqliteStore:
         self.identity = Identity()
         self.service = service
         self.instance = instance
+        self.is_elsewhere = False
         self._engine = engine
         self._clock = clock
         self._new_id = new_id or _random_id
         self._hold_limit: Seconds = 1.0
         self._groups: Groups | None = None
+        self._looking: Looking | None = None
         self._abandoned = False
 
     @property
@@ -93,15 +97,18 @@ class SqliteStore:
         if self._groups is not None:
             raise UsageError(f"the store of {self.service!r} is open already")
 
+        engine = self._engine
+        process = Process()
+
         def prepare(sql: Sql, theirs: UserSql, where: Whereabouts) -> None:
-            bring_up_to_date(sql, self._engine.path)
+            nonlocal process
+            process = this_process() if engine.has_processes else process
+            bring_up_to_date(sql, engine.path)
             now = self._clock.now()
-            self.identity = identify(sql, where, new_id=self._new_id, name=str(self._engine.path), now=now)
+            self.identity = identify(sql, where, new_id=self._new_id, name=str(engine.path), now=now)
             run_scripts(sql, theirs, schema, service=self.service, now=now)
 
-        engine = self._engine
         await engine.open(prepare)
-        process = this_process() if engine.has_processes else Process()
         books = SqliteBooks(engine.sql, self.identity, process=process, gone=engine.gone)
         reader = None
         if engine.reader is not None:
@@ -110,8 +117,27 @@ class SqliteStore:
         self._groups.hold_limit = self._hold_limit
         engine.on_abandon = self._abandon
 
+    async def look(self) -> None:
+        """Connect only to read, instead of `open`: nothing is made, no script is run, and no life begins.
+
+        Raises:
+            UnsafeEngineError: the engine is of a version that can lose data.
+            StorageError: there is no store, or it cannot be read by this version.
+            UsageError: it is open; or it is in memory, where only those can look who have it open.
+        """
+        self._must_be_closed()
+        if not self._engine.has_processes:
+            raise UsageError(f"{self._engine.path} is in memory: only those can look at it who have it open")
+        looking = Looking(self._engine.path)
+        await looking.open()
+        self._looking = looking
+        self.identity, self.is_elsewhere = looking.identity, looking.is_elsewhere
+
     async def close(self) -> None:
         """Let go of everything; what was committed stays."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            await looking.close()
         groups, self._groups = self._groups, None
         if groups is not None:
             await groups.close(f"the store of {self.service!r} was closed")
@@ -136,6 +162,8 @@ class SqliteStore:
 
     def read(self, step: Callable[[Books], T], *, name: str = "read") -> Future[T]:
         """Run a step that only reads."""
+        if self._looking is not None:
+            return self._looking.read(step)
         return self._submit(step, flush=False, reads=True)
 
     async def tail(self) -> SlotTail:
@@ -165,7 +193,13 @@ class SqliteStore:
             return future
         return self._groups.submit(step, flush=flush, reads=reads)
 
-    def _not_open(self) -> UnavailableError:
+    def _must_be_closed(self) -> None:
+        if self._groups is not None or self._looking is not None:
+            raise UsageError(f"the store of {self.service!r} is open already")
+
+    def _not_open(self) -> UnavailableError | UsageError:
+        if self._looking is not None:
+            return UsageError(f"the store of {self.service!r} was opened to be looked at")
         return UnavailableError(f"the store of {self.service!r} is not open")
 
 
