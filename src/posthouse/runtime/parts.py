@@ -36,6 +36,10 @@ class Asks(Protocol):
         """Wait no longer; the call lives on."""
         ...
 
+    def only_store(self, ticket: Ticket) -> None:
+        """Wait no longer for the outcome: the ticket is filled with None once the call is stored."""
+        ...
+
 
 class JournalOfCaller(Protocol):
     """A service's journal, as those who ask use it."""

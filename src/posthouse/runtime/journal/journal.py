@@ -21,14 +21,14 @@ from posthouse.errors import (
 from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import decode_many
 from posthouse.message.message import Kind, Mode
-from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.protocol.outbox import CallState
 from posthouse.runtime.journal.courier import Courier
 from posthouse.runtime.journal.inbox import Inbox
 from posthouse.runtime.journal.outbox import Outbox
 from posthouse.runtime.journal.relay import Relay
+from posthouse.runtime.steps.canceling import cancel
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.receiving import Arrived
-from posthouse.runtime.steps.wire import CANCELED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -229,30 +229,14 @@ class Journal:
 
     async def cancel(self, id: str) -> bool:
         """Ask that a call is not done; return whether there is such a call."""
-        found = await self.store.commit(lambda books: _cancel(books, id), name="cancel", flush=True)
+        found = await self.store.commit(lambda books: cancel(books, id), name="cancel", flush=True)
         if found is None:
             return False
-        if found.state is CallState.CANCEL_WANTED:
-            self._relay.cancel([found])
-        elif found.state is CallState.NOT_DONE and found.place == 0:
-            self.outbox.fill(id, CANCELED, 0)
-        return True
-
-
-def _cancel(books: Books, id: str) -> Call | None:
-    call = books.call(id)
-    if call is None:
-        return None
-    after = step(call.state, Heard.CANCEL)
-    if after is None:
-        return call
-    if call.place == 0:
-        books.drop_waiting(id)
-        lane = books.lane_to(call.service)
+        call, lane = found
         if lane is not None:
-            lane.waiting -= 1
-            books.save_lane_out(lane)
-    else:
-        books.set_calls(((after, call.outcome, call.outcome_epoch, call.parked, call.place),))
-    call.state = after
-    return call
+            self.outbox.known_lane(lane)
+        if call.state is CallState.CANCEL_WANTED:
+            self._relay.cancel([call])
+        elif call.state is CallState.NOT_DONE:
+            self.outbox.fill(id, call.outcome, call.outcome_epoch)
+        return True

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.errors import PendingError, PosthouseError, UnavailableError
+from posthouse.errors import OutcomeUnknownError, PendingError, UnavailableError
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
 from posthouse.protocol.lane import lane_of
@@ -150,6 +150,13 @@ class Outbox:
                 del self._tickets[ticket.id]
         self._expiry.over(ticket)
 
+    def only_store(self, ticket: Ticket) -> None:
+        """Wait no longer for the outcome: the ticket is filled with None once the call is stored."""
+        self.forget(ticket)
+        ticket.for_reply = False
+        if ticket.stored and not ticket.done.done():
+            ticket.done.set_result(None)
+
     def is_waited_for(self, id: str) -> bool:
         """Say whether somebody in this process waits for the outcome of a call."""
         return id in self._tickets
@@ -232,11 +239,11 @@ class Outbox:
                 self._fail(ticket, stored.error)
             elif stored.call is not None:
                 ticket.place = stored.call.place
-                if not ticket.for_reply:
-                    if not ticket.done.done():
-                        ticket.done.set_result(None)
-                elif stored.earlier and stored.call.state.final:
-                    self.fill(ticket.id, stored.call.outcome, stored.call.outcome_epoch)
+                ticket.stored = True
+                if stored.earlier and stored.call.state.final:
+                    self._settle(ticket, stored.call)
+                elif not ticket.for_reply and not ticket.done.done():
+                    ticket.done.set_result(None)
         self.begun(asking)
 
     # --- answers ------------------------------------------------------------------------------------------
@@ -329,16 +336,22 @@ class Outbox:
             if not ticket.done.done():
                 ticket.done.set_result(told)
 
-    def _unknown(self, place: int) -> None:
-        from posthouse.errors import OutcomeUnknownError
+    def _settle(self, ticket: Ticket, call: Call) -> None:
+        """Tell one who waits what came of a call that was final when it was asked again."""
+        self.forget(ticket)
+        ticket.id = call.id
+        ticket.epoch = call.outcome_epoch
+        if not call.outcome:
+            self._fail(ticket, _forgotten(call.service, call.operation, call.id))
+        elif not ticket.done.done():
+            ticket.done.set_result(outcome_of(call.outcome))
 
+    def _unknown(self, place: int) -> None:
         sent = self.sent.pop(place, None)
         if sent is None:
             return
         for ticket in self._tickets.pop(sent.id, ()):
-            self._fail(
-                ticket, OutcomeUnknownError(f"{sent.service} has forgotten {sent.operation}", message_id=sent.id)
-            )
+            self._fail(ticket, _forgotten(sent.service, sent.operation, sent.id))
 
     def _enter(self, ticket: Ticket, expires_in: Seconds | None) -> None:
         self._tickets.setdefault(ticket.id, []).append(ticket)
@@ -351,9 +364,8 @@ class Outbox:
             ticket.done.set_exception(_pending(ticket, "it has not answered in time"))
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
+        """Tell one who waits; the error may be that of many, so it is not changed."""
         self.forget(ticket)
-        if isinstance(error, PosthouseError) and error.message_id is None:
-            error.message_id = ticket.id
         if not ticket.done.done():
             ticket.done.set_exception(error)
 
@@ -362,6 +374,10 @@ def _pending(ticket: Ticket, why: str) -> PendingError:
     return PendingError(
         f"{ticket.name} is pending: {why}; the request is stored, and its reply will be kept", id=ticket.id
     )
+
+
+def _forgotten(service: str, operation: str, id: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(f"{service} has forgotten {operation}", message_id=id)
 
 
 def _nobody(_: Iterable[Any]) -> None:

@@ -48,7 +48,7 @@ TAKE_OVER: Final[Seconds] = 2.0
 """How often dead instances are looked for."""
 
 FORGET: Final[Seconds] = 60.0
-"""How often settled calls that nobody needs any more are dropped."""
+"""How often settled calls, and keys, that nobody needs any more are looked for."""
 
 
 class Relay:
@@ -100,11 +100,16 @@ class Relay:
 
     def cancel(self, calls: Sequence[Call]) -> None:
         """Ask repliers not to do these."""
+        ours: list[Sent] = []
         for call in calls:
             sent = self._outbox.sent.get(call.place)
             if sent is not None:
                 sent.unwanted = True
-        self._send_again([sent for call in calls if (sent := self._outbox.sent.get(call.place)) is not None])
+                ours.append(sent)
+            elif (lane := self._outbox.lanes.get(lane_of(call.place))) is not None:
+                self._tell_canceled(call, lane, self._stamped(call, lane))  # another instance of ours sends it
+        if ours:
+            self._send_again(ours)
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -130,7 +135,7 @@ class Relay:
             self._heed(adoption, _nothing)
         if now >= self._forget:
             self._forget = now + FORGET
-            self._heed(self._store.commit(self._drop_old, name="forget"), _nothing)
+            self._heed(self._store.commit(self._drop_old, name="forget"), self._dropped)
 
     def _send_again(self, due: Sequence[Sent]) -> None:
         """Read what is due and send it with the stamps of now."""
@@ -329,15 +334,22 @@ class Relay:
             if call.state.asked and (call.owner in gone or (call.owner == mine and call.place not in sent))
         ]
 
-    def _drop_old(self, books: Books) -> None:
+    def _drop_old(self, books: Books) -> int:
         now = self._here.now()
+        dropped = len(books.forget_keys(now))
         for lane in books.lanes_out():
-            books.forget_calls(
+            dropped += books.forget_calls(
                 lane=lane.lane,
                 below=min(lane.acked, lane.final.floor),
                 before=now - KEPT_FOR,
                 keep_bytes=KEPT_BYTES,
             )
+        return dropped
+
+    def _dropped(self, count: int) -> None:
+        """Only so many go in one step: while there are more, go on at the next sweep."""
+        if count:
+            self._forget = self._loop.time()
 
     def _looked(self, calls: list[Call | None]) -> None:
         """Tell those who wait for calls that another instance of ours has sent."""

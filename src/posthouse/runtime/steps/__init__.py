@@ -4,6 +4,7 @@ A step takes `Books` and what has come together in a turn of the loop, and retur
 it has committed. It changes nothing but the books, since it may be run again; nothing here waits or sends.
 
     asking      calls are stored, and numbered
+    canceling   a caller does not want a call any more
     applying    answers of repliers are taken in
     receiving   requests, deposits, acks and cancels of callers are taken in
     deciding    runs of handlers end

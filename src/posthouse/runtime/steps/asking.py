@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.errors import IdReusedError, PosthouseError, QueueFullError
+from posthouse.errors import (
+    IdempotencyConflictError,
+    IdempotencyRunningError,
+    IdReusedError,
+    OutcomeUnknownError,
+    PosthouseError,
+    QueueFullError,
+)
 from posthouse.message.codec import decode, encode
 from posthouse.message.message import Kind, Lane, Message, Mode, Priority
 from posthouse.protocol.lane import WINDOW, number_of, place_of
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from posthouse.clock import Instant
-    from posthouse.contracts.store import Books, LaneOut
+    from posthouse.contracts.store import Books, Key, LaneOut
     from posthouse.protocol.epoch import Identity
     from posthouse.runtime.steps.here import Here
 
@@ -44,6 +51,7 @@ class Asked:
         nth: the how many-th call with this digest of that delivery it is.
         key: the ordering key; empty for none.
         once: the id is the application's own: the same one again is the same call.
+        idempotency: the idempotency key under which it is asked, with its id as the reference; None for none.
         trace: of the request.
         caused_by: the id of the delivery whose handler asks; empty outside one.
     """
@@ -54,6 +62,7 @@ class Asked:
         "deadline",
         "digest",
         "id",
+        "idempotency",
         "key",
         "nth",
         "once",
@@ -80,6 +89,7 @@ class Asked:
         nth: int = 0,
         key: str = "",
         once: bool = False,
+        idempotency: Key | None = None,
         trace: str = "",
         caused_by: str = "",
     ) -> None:
@@ -95,6 +105,7 @@ class Asked:
         self.nth = nth
         self.key = key
         self.once = once
+        self.idempotency = idempotency
         self.trace = trace
         self.caused_by = caused_by
 
@@ -103,7 +114,7 @@ class Stored:
     """What became of an `Asked`.
 
     Attributes:
-        call: the row; of an id that was used before, the earlier one.
+        call: the row; of an id, or an idempotency key, that was used before, the earlier one.
         error: why nothing was stored; then there is no row.
         earlier: the row was there before.
     """
@@ -213,6 +224,8 @@ def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here
             if earlier.digest == asked.digest:
                 return Stored(earlier, earlier=True)
             return Stored(None, IdReusedError(f"id {asked.id!r} stands for another request already"))
+    if asked.idempotency is not None and (before := _under_key(books, asked.idempotency, asked.time, rows)) is not None:
+        return before
     if lane.pending + lane.waiting >= here.capacity:
         return Stored(None, QueueFullError(f"{here.service} -> {lane.service}", here.capacity, "calls under way"))
     waits = lane.pending >= WINDOW or bool(asked.key and not _is_free(books, asked, rows))
@@ -260,7 +273,26 @@ def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here
         lane.next += 1
         lane.pending += 1
         rows.append(call)
+    if asked.idempotency is not None:
+        books.add_key(asked.idempotency)
     return Stored(call)
+
+
+def _under_key(books: Books, asked: Key, now: Instant, rows: Sequence[Call]) -> Stored | None:
+    """Return what was asked before under an idempotency key, or None when it is free."""
+    before = books.key(asked.scope, asked.key)
+    if before is None or before.until <= now:
+        return None
+    if before.digest != asked.digest:
+        return Stored(None, IdempotencyConflictError("this idempotency key was used before, with other data"))
+    call = next((row for row in rows if row.id == before.reference), None) or books.call(before.reference)
+    if call is None:
+        text = "what became of the request with this idempotency key is not kept any more"
+        return Stored(None, OutcomeUnknownError(text, message_id=before.reference))
+    if not call.state.final:
+        text = "a request with this idempotency key is still running"
+        return Stored(None, IdempotencyRunningError(text, message_id=call.id))
+    return Stored(call, earlier=True)
 
 
 def _is_free(books: Books, asked: Asked, rows: Sequence[Call]) -> bool:
