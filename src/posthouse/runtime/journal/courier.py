@@ -76,14 +76,17 @@ class Courier:
             self._direct.send(instances[self._turn % len(instances)].peer, encode(message))
 
     def answer(self, answers: Sequence[Answer]) -> None:
-        """Send answers to the instances that wait for them, or to others of the same store."""
+        """Send answers to the instances that wait for them; where one is not known to live, to a sibling of it too."""
         peers = self._directory.peers
         for answer in answers:
             peer = answer.peer
-            if answer.store and peer not in peers:
-                peer = next((i.peer for i in self._directory.of_store(answer.store)), peer)
+            frame = encode(answer.message)
             if peer:
-                self._direct.send(peer, encode(answer.message))
+                self._direct.send(peer, frame)
+            if answer.store and peer not in peers:  # it is dead, or only asks, and was never announced
+                siblings = self._directory.of_store(answer.store)
+                if siblings:
+                    self._direct.send(siblings[0].peer, frame)
 
     async def close(self) -> None:
         """Wait for what is on its way into queues."""

@@ -250,21 +250,37 @@ class Outbox:
 
     def heard(self, messages: Iterable[Message]) -> None:
         """Take in replies and words of repliers."""
-        before = bool(self._answers)
-        for message in messages:
-            stamps = message.lane
-            if stamps is None:
-                continue
-            name = message.type if message.kind is Kind.REPLY else message.subject
-            lane = self._numbers.get((service_of(name), stamps.opened))
-            if lane is None:
-                continue  # a lane of another life, or one that a sibling has just opened; it is asked for again
-            if message.kind is Kind.CONTROL and message.type in {"pending", "conflict"}:
-                self._put_off(lane, message)
-                continue
-            self._answers.append((lane, message))
-        if self._answers and not before:
+        if strange := [
+            message for message in messages if not self._hear(message)
+        ]:  # a sibling may have opened the lane
+            lanes = self._store.read(lambda books: books.lanes_out())
+            lanes.add_done_callback(lambda done: self._hear_again(strange, done))
+
+    def _hear(self, message: Message) -> bool:
+        """Take in a message; return whether its lane is known here."""
+        stamps = message.lane
+        if stamps is None:
+            return True
+        name = message.type if message.kind is Kind.REPLY else message.subject
+        lane = self._numbers.get((service_of(name), stamps.opened))
+        if lane is None:
+            return False
+        if message.kind is Kind.CONTROL and message.type in {"pending", "conflict"}:
+            self._put_off(lane, message)
+            return True
+        if not self._answers:
             self._loop.call_soon(self._apply)
+        self._answers.append((lane, message))
+        return True
+
+    def _hear_again(self, strange: Sequence[Message], done: asyncio.Future[list[LaneOut]]) -> None:
+        if done.cancelled() or done.exception() is not None:  # they come again, as the calls are still open
+            return
+        for lane in done.result():
+            if lane.lane not in self.lanes:
+                self.known_lane(lane)
+        for message in strange:  # one whose lane is not known now is of a life that nobody remembers
+            self._hear(message)
 
     def known_lane(self, lane: LaneOut) -> None:
         """Remember a lane as it is now."""
@@ -297,6 +313,9 @@ class Outbox:
                 lane = lane_of(place)
                 self._reply_times[lane] = smoothed(self._reply_times.get(lane, 0.0), now - sent.at)
             self.fill(sent.id, stored, self.lanes[lane_of(place)].peer.epoch)
+        for place in applied.late:
+            if (sent := self.sent.get(place)) is not None:
+                sent.due = now  # the next sweep finds the outcome, and tells whoever waits here
         for place in applied.over:
             self._unknown(place)
         for place in applied.parked:

@@ -51,6 +51,7 @@ class Applied:
 
     Attributes:
         told: (place, outcome as stored) of the calls that they settled.
+        late: places of calls that were settled before, perhaps by an instance of ours that nobody asked through.
         over: places of calls that they leave unknown for ever.
         parked: places of calls that wait for an operator at the replier.
         woken: operations of ours that have work now: a suspended handler, or one that hears a reply.
@@ -58,10 +59,11 @@ class Applied:
         lanes: those whose floors may have moved, as they are now.
     """
 
-    __slots__ = ("lanes", "numbered", "over", "parked", "told", "woken")
+    __slots__ = ("lanes", "late", "numbered", "over", "parked", "told", "woken")
 
     def __init__(self) -> None:
         self.told: list[tuple[int, bytes]] = []
+        self.late: list[int] = []
         self.over: list[int] = []
         self.parked: list[int] = []
         self.woken: set[str] = set()
@@ -150,6 +152,7 @@ def _apply_to(
         before = standing.state
         after = step(before, heard, holds=standing.wants.holds)
         if after is None:
+            result.late.append(standing.place)
             continue
         if before is not CallState.REDRIVING and not standing.parked:
             lane.pending -= 1
