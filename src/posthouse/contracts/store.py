@@ -20,6 +20,7 @@ import msgspec
 
 from posthouse.clock import Instant
 from posthouse.protocol.epoch import Identity
+from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import Numbers
 from posthouse.protocol.outbox import Call, CallState, Wants
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from posthouse.protocol.inbox import Known, Request, RequestState
+    from posthouse.protocol.inbox import Known, Request
 
 T = TypeVar("T")
 
@@ -152,6 +153,58 @@ class Key(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     reference: str
     until: Instant
+
+
+class Life(msgspec.Struct, frozen=True, gc=False):
+    """One life of a store.
+
+    Attributes:
+        epoch: its number.
+        reason: why it began, in one word.
+        at: when.
+    """
+
+    epoch: int
+    reason: str
+    at: Instant
+
+
+class CallTally(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many calls towards a service are in one state.
+
+    Attributes:
+        service: who is asked.
+        state: of the calls.
+        parked: whether the replier said that they wait for an operator there.
+        count: how many.
+        oldest: when the oldest of them was stored.
+    """
+
+    service: str
+    state: CallState
+    parked: bool
+    count: int
+    oldest: Instant
+
+
+class RequestTally(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many requests of an operation in one lane are in one state.
+
+    Attributes:
+        operation: what is asked.
+        state: of the requests.
+        lane: by which they came.
+        count: how many.
+        first: the place of the one with the lowest number.
+        due: when the first of them may be claimed.
+    """
+
+    operation: str
+    state: RequestState
+    lane: int
+    count: int
+    first: int
+    due: Instant
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -379,8 +432,17 @@ class Books(Protocol):
         """Drop the rows of a lane below a number, and those in ranges."""
         ...
 
-    def requests_listed(self, *, operation: str = "", decided: bool | None = None, limit: int = 100) -> list[Request]:
-        """Return requests for people, newest first."""
+    def requests_listed(
+        self, *, operation: str = "", decided: bool | None = None, lane: int | None = None, limit: int = 100
+    ) -> list[Request]:
+        """Return requests for people, the newest of each lane first; those of one lane, or of all."""
+        ...
+
+    def revive(self, places: Sequence[int], due: Instant) -> None:
+        """Make parked requests received again, with all their attempts before them; nothing happens to others.
+
+        One at which instances have died stays a suspect, with one death.
+        """
         ...
 
     # --- dead letters -------------------------------------------------------------------------------------
@@ -423,8 +485,42 @@ class Books(Protocol):
         """Forget a key."""
         ...
 
+    # --- for people: not hot --------------------------------------------------------------------------------
+
     def counts(self) -> Counts:
-        """Count what is there; not hot."""
+        """Count what is there."""
+        ...
+
+    def ids(self, prefix: str, limit: int) -> list[str]:
+        """Return ids that begin so: of calls, requests, dead letters and adopted deposits; each once, in order."""
+        ...
+
+    def requests_named(self, id: str) -> list[Request]:
+        """Return all requests with an id: a request, and what was run here for its reply or its ack."""
+        ...
+
+    def key_holder(self, service: str, key: str) -> Call | None:
+        """Return the call that others of its key towards a service wait for; None when the key is free."""
+        ...
+
+    def call_tallies(self) -> list[CallTally]:
+        """Count the calls by service, state and whether they are parked there."""
+        ...
+
+    def request_tallies(self) -> list[RequestTally]:
+        """Count the undecided requests by operation, state and lane."""
+        ...
+
+    def lives(self) -> list[Life]:
+        """Return the lives of this store, oldest first."""
+        ...
+
+    def kept_since(self) -> Instant | None:
+        """Return when the oldest final call that is kept was stored; None when there is none."""
+        ...
+
+    def damage(self) -> list[str]:
+        """Return what is damaged in the whole store, as sentences; it takes as long as to read all of it."""
         ...
 
 
@@ -475,11 +571,13 @@ class Store(Protocol):
         identity: which store it is; known once it is open.
         service: whose it is.
         hold_limit: how long a handler may hold the write slot, in seconds.
+        is_elsewhere: it was only looked at, and lies where it did not lie before: opened, it begins a new life.
     """
 
     identity: Identity
     service: str
     hold_limit: float
+    is_elsewhere: bool
 
     async def open(self, *, schema: Sequence[str] = ()) -> None:
         """Connect, create what is not there, and find out who it is.
@@ -490,6 +588,16 @@ class Store(Protocol):
         Raises:
             UnsafeEngineError: the engine is of a version that can lose data.
             StorageError: the place for the data cannot be used, or a script failed, or one that ran was changed.
+        """
+        ...
+
+    async def look(self) -> None:
+        """Connect only to read, instead of `open`: nothing is made, no script is run, and no life begins.
+
+        Raises:
+            UnsafeEngineError: the engine is of a version that can lose data.
+            StorageError: there is no store, or it cannot be read by this version.
+            UsageError: it is open; or only one process can have it open.
         """
         ...
 

@@ -94,9 +94,7 @@ class SqliteStore:
             StorageError: the place for the data cannot be used, or a script failed, or one that ran was changed.
             UsageError: it is open.
         """
-        if self._groups is not None:
-            raise UsageError(f"the store of {self.service!r} is open already")
-
+        self._must_be_closed()
         engine = self._engine
         process = Process()
 
