@@ -300,7 +300,9 @@ class Books(Protocol):
         """Return the calls that were made for a delivery, in the order in which they were made; final ones too."""
         ...
 
-    def calls_listed(self, *, service: str = "", final: bool | None = None, limit: int = 100) -> list[Call]:
+    def calls_listed(
+        self, *, service: str = "", final: bool | None = None, state: CallState | None = None, limit: int = 100
+    ) -> list[Call]:
         """Return calls for people, newest first."""
         ...
 
@@ -433,7 +435,13 @@ class Books(Protocol):
         ...
 
     def requests_listed(
-        self, *, operation: str = "", decided: bool | None = None, lane: int | None = None, limit: int = 100
+        self,
+        *,
+        operation: str = "",
+        decided: bool | None = None,
+        state: RequestState | None = None,
+        lane: int | None = None,
+        limit: int = 100,
     ) -> list[Request]:
         """Return requests for people, the newest of each lane first; those of one lane, or of all."""
         ...

@@ -48,6 +48,7 @@ _LISTED: Final = select(
     """
 FROM posthouse_calls
 WHERE (:service = '' OR service = :service) AND (:final IS NULL OR (state >= 5) = :final)
+  AND (:state IS NULL OR state = :state)
 ORDER BY id DESC LIMIT :limit
 """,
 )
@@ -134,9 +135,11 @@ class CallBooks:
         calls.sort(key=lambda call: (call.created, call.id))
         return calls
 
-    def calls_listed(self, *, service: str = "", final: bool | None = None, limit: int = 100) -> list[Call]:
+    def calls_listed(
+        self, *, service: str = "", final: bool | None = None, state: CallState | None = None, limit: int = 100
+    ) -> list[Call]:
         """Return calls for people, newest first."""
-        asked = {"service": service, "final": final, "limit": limit}
+        asked = {"service": service, "final": final, "state": state, "limit": limit}
         return list(map(call_of, self._sql.execute(_LISTED, asked).fetchall()))
 
     def add_waiting(self, calls: Sequence[Call]) -> None:

@@ -62,7 +62,7 @@ _LISTED: Final = select(
     """
 FROM posthouse_requests
 WHERE (:operation = '' OR operation = :operation) AND (:decided IS NULL OR (state >= 5) = :decided)
-  AND place BETWEEN :first AND :last
+  AND (:state IS NULL OR state = :state) AND place BETWEEN :first AND :last
 ORDER BY place DESC LIMIT :limit
 """,
 )
@@ -161,11 +161,18 @@ class RequestBooks:
         self._sql.executemany(REVIVE, [(due, place) for place in places])
 
     def requests_listed(
-        self, *, operation: str = "", decided: bool | None = None, lane: int | None = None, limit: int = 100
+        self,
+        *,
+        operation: str = "",
+        decided: bool | None = None,
+        state: RequestState | None = None,
+        lane: int | None = None,
+        limit: int = 100,
     ) -> list[Request]:
         """Return requests for people, the newest of each lane first."""
         first, last = (0, _LAST) if lane is None else (place_of(lane, 0), place_of(lane + 1, 0) - 1)
-        asked = {"operation": operation, "decided": decided, "first": first, "last": last, "limit": limit}
+        places = {"first": first, "last": last, "limit": limit}
+        asked = {"operation": operation, "decided": decided, "state": state, **places}
         return list(map(request_of, self._sql.execute(_LISTED, asked).fetchall()))
 
     def holders(self) -> set[str]:

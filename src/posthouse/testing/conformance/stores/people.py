@@ -131,6 +131,18 @@ class PeopleTests(OnOneStore):
         ]
         assert (stock.operation, stock.count) == ("prices.stock", 1)
 
+    async def test_calls_and_requests_in_one_state_are_listed_alone(self, store: Store):
+        def make(books: Books) -> None:
+            lane_with(books, [call(0, state=DONE), call(1), call(2, state=DONE)])
+            books.add_waiting([waiting(3)])
+            books.add_requests([request(0), request(1, state=PARKED), request(2, state=PARKED)])
+
+        await store.commit(make, name="make")
+
+        assert numbers(await store.read(lambda books: books.calls_listed(state=DONE))) == [2, 0]
+        assert numbers(await store.read(lambda books: books.calls_listed(state=CallState.WAITING))) == [3]
+        assert numbers(await store.read(lambda books: books.requests_listed(state=PARKED))) == [2, 1]
+
     async def test_requests_of_one_lane_are_listed_alone(self, store: Store):
         def make(books: Books) -> None:
             books.add_requests([request(0), request(1), request(2, lane=SELF), request(3, lane=2)])
