@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import pytest
 
-from tests.history.checker import check
+from tests.history.checker import Counts, check
 from tests.history.events import Acked, Applied, Began, Effect, Ended, Fault, Invoked, Left, Told
 from tests.history.story import story_of
 from tests.history.worlds import Shape, cheap_history, good_history
@@ -145,6 +145,13 @@ def an_effect_that_a_backup_held_is_gone(bed: Bed) -> str:
     operation = bed.find(plain)
     bed.drop(operation.op, Effect)
     bed.add(Fault("restore", operation.service, backup_at=END, at=END + 1))
+    return operation.op
+
+
+def an_effect_is_gone_and_the_restore_was_before_the_request(bed: Bed) -> str:
+    operation = bed.find(lambda each: plain(each) and each.asked_at > 10)
+    bed.drop(operation.op, Effect)
+    bed.add(Fault("restore", operation.service, at=operation.asked_at - 0.5))
     return operation.op
 
 
@@ -399,6 +406,7 @@ PLANTS = [
     Plant(done_is_told_and_nothing_happened, {"S4"}),
     Plant(done_is_applied_and_nothing_happened, {"S4"}),
     Plant(an_effect_that_a_backup_held_is_gone, {"S4"}),
+    Plant(an_effect_is_gone_and_the_restore_was_before_the_request, {"S4"}),
     Plant(an_effect_of_what("rejected"), {"S5"}),
     Plant(an_effect_of_what("handler.failed"), {"S5"}),
     Plant(an_effect_of_what("deadline.expired"), {"S5"}),
@@ -461,6 +469,11 @@ def lost(bed: Bed) -> str:
     return operation.op
 
 
+def lost_by_a_kill(bed: Bed) -> str:
+    bed.add(Fault("kill", "prices", at=END))
+    return lost(bed)
+
+
 def lost_after_the_wipe(bed: Bed) -> str:
     asked = {op: at for at, op in enumerate(bed.story.operations)}
     bed.add(Fault("wipe", "engine"))
@@ -491,6 +504,7 @@ def done_twice(bed: Bed) -> str:
 
 CHEAP_PLANTS: list[tuple[Promise, Callable[[Bed], str], set[str]]] = [
     ("at_least_once", lost, {"L1"}),
+    ("at_least_once", lost_by_a_kill, {"L1"}),
     ("at_least_once", lost_after_the_wipe, {"L1"}),
     ("at_least_once", done_without_effect, {"S4"}),
     ("at_least_once", wrong_value, {"S3"}),
@@ -517,23 +531,51 @@ def test_a_cheaper_promise_is_held_to_what_it_says(promise: Any, plant: Callable
     assert {finding.op for finding in report.findings} == {op}
 
 
-def test_what_a_cheaper_promise_allows_is_counted() -> None:
+def test_all_is_counted_whether_it_is_allowed_or_not() -> None:
     records = [
         Invoked("twice", "shop", "prices", at=1.0),
+        *(Began("twice", "prices", run) for run in "abcd"),
+        *(Effect("twice", "prices", number, value) for number, value in enumerate("abc")),
         Told("twice", "done", "b", at=2.0),
-        Effect("twice", "prices", 1, "a"),
-        Effect("twice", "prices", 2, "b"),
-        Effect("twice", "prices", 3, "c"),
         Invoked("lost", "shop", "prices", at=3.0),
         Told("lost", "stored", at=4.0),
+        Fault("kill", "shop", at=4.5),
         Fault("wipe", "engine", at=5.0),
+        Invoked("wrong", "shop", "prices", at=6.0),
+        Effect("wrong", "prices", 4, "value"),
+        Told("wrong", "done", "garbled", at=7.0),
+        *(Invoked(op, "shop", "prices", at=8.0) for op in ("silent", "refused", "unknown", "full", "parked")),
+        Told("refused", "not done", at=9.0),
+        Told("unknown", "unknown", at=9.0),
+        Told("full", "not stored", at=9.0),
+        Told("parked", "stored", at=9.0),
+        Left("prices", held=1, parked=("parked",)),
+        Told("stranger", "conflict", at=9.0),
     ]
 
-    report = check(records, "at_least_once")
+    queued, journaled = check(records, "at_least_once"), check(records, "exactly_once", quiet=False)
 
-    assert report.findings == []
-    assert (report.counts.double, report.counts.duplicates, report.counts.lost, report.counts.wrong) == (1, 2, 1, 0)
-    assert check(records, "exactly_once", quiet=False).rules == {"S1": 1}
+    assert queued.rules == {"S3": 1, "S7": 1}
+    assert journaled.rules == {"S1": 1, "S3": 1, "S6": 1, "S7": 1}
+    assert queued.counts == journaled.counts
+    assert queued.counts == Counts(
+        operations=8,
+        done=2,
+        not_done=1,
+        unknown=1,
+        conflict=1,
+        not_stored=1,
+        silent=1,
+        effects=4,
+        lost=1,
+        double=1,
+        duplicates=2,
+        wrong=1,
+        runs=4,
+        reruns=3,
+        parked=1,
+        faults={"kill": 1, "wipe": 1},
+    )
 
 
 def test_a_run_that_was_cut_off_is_not_asked_for_its_end() -> None:
