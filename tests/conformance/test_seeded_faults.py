@@ -11,12 +11,13 @@ from typing import Final
 
 import pytest
 
-from tests.conformance.seeded import broken_registries, broken_transports
+from tests.conformance.seeded import broken_registries, broken_stores, broken_transports
 
 HERE: Final = Path(__file__).parent
 CATCHERS: Final = {
     "broken_transports": broken_transports.CATCHERS,
     "broken_registries": broken_registries.CATCHERS,
+    "broken_stores": broken_stores.CATCHERS,
 }
 
 

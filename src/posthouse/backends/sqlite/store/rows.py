@@ -8,6 +8,7 @@ so that a text of theirs never finds one of ours.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import apsw
@@ -15,7 +16,7 @@ import apsw
 from posthouse.errors import SqlError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from posthouse.backends.sqlite.store.connection import Connection
 
@@ -116,28 +117,16 @@ class UserSql:
             SqlError: it was refused.
             apsw.Error: the engine failed.
         """
-        guard = self._guard
-        guard.judging, guard.why = True, None
-        try:
-            return self._cursor.execute(sql, values, prepare_flags=_THEIRS).fetchall()
-        except _REFUSALS as error:
-            raise self._told(error, sql) from error
-        finally:
-            guard.judging = False
+        if ";" in sql.rstrip("; \n\t"):  # more than one, it seems; the first ones are not to stay when the last fails
+            with self._all_or_none():
+                return self._execute(sql, values)
+        return self._execute(sql, values)
 
     def executemany(self, sql: str, values: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for each set of values, for all or for none."""
-        self._connection.execute("SAVEPOINT many")
-        done = False
-        try:
+        with self._all_or_none():
             for each in values:
-                self.execute(sql, each)
-            done = True
-        finally:
-            if self._connection.in_transaction:  # else SQLite has rolled back everything
-                if not done:
-                    self._connection.execute("ROLLBACK TO many")
-                self._connection.execute("RELEASE many")
+                self._execute(sql, each)
 
     def check_deferred(self) -> None:
         """See that no constraint is left broken that is checked only at the commit, which others share.
@@ -150,6 +139,29 @@ class UserSql:
                 "FOREIGN KEY constraint failed: at the end of the transaction a row is missing that others refer to",
                 constraint=True,
             )
+
+    def _execute(self, sql: str, values: Any) -> list[tuple[Any, ...]]:
+        guard = self._guard
+        guard.judging, guard.why = True, None
+        try:
+            return self._cursor.execute(sql, values, prepare_flags=_THEIRS).fetchall()
+        except _REFUSALS as error:
+            raise self._told(error, sql) from error
+        finally:
+            guard.judging = False
+
+    @contextmanager
+    def _all_or_none(self) -> Generator[None]:
+        self._connection.execute("SAVEPOINT whole")
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if self._connection.in_transaction:  # else SQLite has rolled back everything
+                if not done:
+                    self._connection.execute("ROLLBACK TO whole")
+                self._connection.execute("RELEASE whole")
 
     def _told(self, error: Exception, sql: str) -> SqlError:
         text = " ".join(sql.split())

@@ -262,7 +262,16 @@ class TailTests(OnOneStore):
             await tail.execute(statement)
 
         assert refusal.value.hint
-        tail.give_up()
+        await tail.end(nothing)
+        assert await orders(store) == [1]
+
+    async def test_of_several_statements_at_once_none_stays_when_the_last_fails(self, store: Store):
+        tail = await store.tail()
+
+        with pytest.raises(SqlError):
+            await tail.execute("INSERT INTO orders VALUES (1, 'one'); INSERT INTO orders VALUES (1, 'two')")
+
+        await tail.end(nothing)
         assert await orders(store) == []
 
     async def test_many_rows_are_written_all_or_none(self, store: Store):
