@@ -13,6 +13,8 @@ The POSTHOUSE_ variables say where the data is. These say the rest:
     STORM_FAULT    a fault that the tests must notice: "settles-first", "confirms-first", "deaf"
     STORM_DIES     "PART.STEP.NUMBER": dies at the n-th time that a step of a transaction is reached
     STORM_PAUSE    how long a handler takes at least, in seconds
+    STORM_AHEAD    a sender waits when so many letters that it knows to be stored have not been handled; 200
+    STORM_REST     how long each of its eight ways rests after a letter, in seconds
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ FAULT = os.environ.get("STORM_FAULT", "")
 PAUSE = float(os.environ.get("STORM_PAUSE", "0"))
 LENGTH = 16
 """Bytes of a record."""
-AHEAD = 200
-"""A sender waits when so many letters that it knows to be stored have not been handled."""
+AHEAD = int(os.environ.get("STORM_AHEAD", "200"))
+REST = float(os.environ.get("STORM_REST", "0.005" if FAULT else "0"))
 
 
 def end_with_test(lifeline: int) -> None:
@@ -96,11 +98,12 @@ async def send(run_number: str) -> None:
                 try:
                     await client.send(take, Letter(name))
                 except NotStoredError:  # not confirmed, so nothing to record
+                    await asyncio.sleep(REST)
                     continue
                 if FAULT != "confirms-first":
                     write(confirmed, name)
-                if FAULT:  # what is lost is never handled, so nobody says how far ahead this is
-                    await asyncio.sleep(0.005)
+                if REST:  # what is lost is never handled, so nobody says how far ahead this is
+                    await asyncio.sleep(REST)
 
         await asyncio.gather(*(send_on() for _ in range(8)))
 

@@ -12,9 +12,10 @@ from msgspec import Struct
 from posthouse import Service
 from posthouse.backends.memory.broker import broker_named
 from posthouse.errors import NotServedError, NotStoredError, UnknownServiceError
+from posthouse.message.message import Mode
 from posthouse.runtime.directory import HOLD_OVER
 from posthouse.testing.faulty import FaultyTransport
-from tests.house import Errors, House, until
+from tests.house import Errors, House
 
 pytestmark = pytest.mark.anyio
 
@@ -131,10 +132,9 @@ async def test_an_instance_that_does_not_come_back_is_gone_after_some_seconds(ho
     service, quote = prices("volatile")
     server = await house.serve(service)
     other = await house.open()
-    server._wiped.set = lambda: None  # never hears of it
+    server.registry.register = _nothing  # type: ignore[method-assign] - its process is gone
 
     wipe(house)
-    server.registry.register = _nothing  # type: ignore[method-assign]
     await asyncio.sleep(HOLD_OVER - 1)
     stands = [instance.service for instance in other.directory.all_instances]
     await asyncio.sleep(2)
@@ -161,15 +161,18 @@ async def test_a_call_in_the_moment_of_the_wipe_finds_its_service(house: House):
 
 
 async def test_a_newer_contract_goes_before_what_was_known(house: House):
-    await house.serve(prices("queued")[0])
+    first = await house.serve(prices("queued")[0])
     other = await house.open()
+    await first.close()
 
     wipe(house)
-    service, look = prices("volatile")
-    await house.hosts[0].registry.forget("prices")
-    await (await house.open()).serve(service)
+    await asyncio.sleep(1)
+    before = other.directory.operations["prices.quote"].mode
+    await house.serve(prices("volatile")[0])
+    await asyncio.sleep(1)
 
-    assert other.directory.operations["prices.quote"].mode is look.operation.promise
+    assert before is Mode.QUEUED
+    assert other.directory.operations["prices.quote"].mode is Mode.VOLATILE
 
 
 async def test_a_handler_at_work_ends_and_its_service_takes_the_next(house: House):
@@ -198,19 +201,20 @@ async def test_a_handler_at_work_ends_and_its_service_takes_the_next(house: Hous
 
 
 async def test_it_is_told_as_soon_as_the_engine_can_be_reached(house: House):
-    service, quote = prices()
-    server = await house.serve(service, wrap=FaultyTransport)
-    transport: Any = server.transport
-    client = await house.client()
+    paper, _, _ = paper_and_reader([])
+    host = await house.open(wrap=FaultyTransport)
+    await host.announce(paper)
+    transport: Any = host.transport
 
     transport.cut()
     wipe(house)
     await asyncio.sleep(3)
-    assert await server.registry.contracts() == []
+    before = await host.registry.contracts()
     transport.heal()
+    await asyncio.sleep(10)
 
-    await until(server.registry.contracts, bool)
-    assert await client.call(quote, News("a")) == "A"
+    assert before == []
+    assert [contract.service for contract in await host.registry.contracts()] == ["paper"]
 
 
 async def test_ten_wipes_in_a_row_stop_nobody(house: House):

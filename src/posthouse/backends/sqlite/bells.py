@@ -149,6 +149,11 @@ def is_alive(sockets: Path, peer: str) -> bool:
     return True
 
 
+def hung(sockets: Path) -> list[str]:
+    """Return the peers whose bells are in a directory, dead ones too; blocks."""
+    return [path.stem for path in sockets.glob("*.bell")]
+
+
 def remove_stale(sockets: Path, *, older_than: float) -> None:
     """Remove the socket files of processes that are dead; blocks.
 

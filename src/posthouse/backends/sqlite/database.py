@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 import apsw
 
 from posthouse.backends.sqlite import peers
-from posthouse.backends.sqlite.bells import Bells, is_alive, remove_sockets, remove_stale
+from posthouse.backends.sqlite.bells import Bells, hung, is_alive, remove_sockets, remove_stale
 from posthouse.backends.sqlite.commits import Call, Commits
 from posthouse.backends.sqlite.faults import check_engine
 from posthouse.backends.sqlite.identity import identity
@@ -90,7 +90,6 @@ class Database:
         "_heard",
         "_is_lost",
         "_opening",
-        "_others",
         "_polling",
         "_slow_flush",
         "_thread",
@@ -141,7 +140,6 @@ class Database:
         self._thread: ThreadPoolExecutor | None = None
         self._polling: asyncio.TimerHandle | None = None
         self._heard: list[int] = []
-        self._others: list[str] = []  # that were entered at the last poll
         self._has_sockets = False
 
     async def open(self) -> None:
@@ -181,7 +179,7 @@ class Database:
                 if self._finding is not None:
                     await asyncio.wait({self._finding})
                 if self._is_lost:
-                    commits.refuse(UnavailableError(f"{self.path} was deleted, and there was no other one"))
+                    commits.refuse(UnavailableError(f"{self.path} was deleted, and there is no other one"))
                 await commits.drain()
                 self._commits = None
                 self._is_lost = False
@@ -356,6 +354,7 @@ class Database:
             if self.bells is not None:
                 self.bells.rehang()
             is_another = await loop.run_in_executor(thread, self._replace_file)
+            others = await loop.run_in_executor(thread, hung, self.sockets)
         except Exception as error:  # whatever it was, nobody may wait for ever; the next poll tries again
             self._is_lost = True
             _log.warning("%s was deleted, and there is no other one yet: %s", self.path, error)
@@ -363,7 +362,7 @@ class Database:
         else:
             self._is_lost = False
             if is_another:
-                self._begin_anew(commits)
+                self._begin_anew(commits, others)
             commits.resume()
         finally:
             self._finding = None
@@ -385,7 +384,7 @@ class Database:
                 self._turnstile.leave()
         return True
 
-    def _begin_anew(self, commits: Commits) -> None:
+    def _begin_anew(self, commits: Commits, others: Sequence[str]) -> None:
         assert self._file is not None  # noqa: S101 - the thread has just opened it
         _log.warning(
             "%s was deleted while it was used: the queued messages in it are lost; this process goes on with a new one",
@@ -400,8 +399,9 @@ class Database:
                     {"message": "telling that the file was deleted failed", "exception": error}
                 )
         if self.bells is not None:
-            for peer in self._others:  # they would see it at their next poll
-                self.bells.ring(peer, [MOVED])
+            for peer in others:
+                if peer != self.peer:  # each would see it at its next poll
+                    self.bells.ring(peer, [MOVED])
 
     # --- what others have done -----------------------------------------------------------------------------
 
@@ -453,9 +453,9 @@ class Database:
             return  # the next poll looks again
         if self.peer not in entered.result():  # taken for dead: who is not entered is buried by nobody when it dies
             self.call(lambda sql: peers.join(sql, self.peer, self._clock.now())).add_done_callback(heed)
-        self._others = [peer for peer in entered.result() if peer != self.peer]
-        for peer in self._others:
-            self.bury(peer)
+        for peer in entered.result():
+            if peer != self.peer:
+                self.bury(peer)
 
 
 def heed(done: asyncio.Future[Any]) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from posthouse.backends.sqlite import Database, SqliteRegistry, SqliteTransport, outbound
 from posthouse.backends.sqlite import database as module
-from posthouse.backends.sqlite.identity import identity
 from posthouse.contracts.registry import Contract, Instance
 from posthouse.contracts.transport import ACCEPTED, Outgoing, QueueSpec, Transport
 from posthouse.errors import QueueUnknownError, UnavailableError
@@ -165,14 +164,9 @@ async def test_an_operation_that_fails_because_the_file_is_another_one_is_done_t
 
 
 @pytest.mark.usefixtures("no_poll")
-async def test_who_finds_the_file_deleted_rings_the_others(
-    directory: Path, open_transport: OpenTransport, clock: ManualClock
-):
-    database = Database(directory, clock=clock)
-    one, two = await open_transport("one", database=database), await open_transport("two")
+async def test_who_finds_the_file_deleted_rings_the_others(directory: Path, open_transport: OpenTransport):
+    one, two = await open_transport("one"), await open_transport("two")
     resets = Resets(two)
-    database._poll()  # tells who is there
-    await come_true(lambda: database._others == ["two"])
 
     wipe(directory)
     await one.declare(HELLO)
@@ -255,7 +249,7 @@ async def test_a_receive_that_waits_is_told_that_its_queue_is_gone(directory: Pa
         await waiting
 
 
-@pytest.mark.usefixtures("quick_poll")
+@pytest.mark.usefixtures("no_poll")
 async def test_a_send_that_waits_for_room_is_told_that_its_queue_is_gone(
     directory: Path, open_transport: OpenTransport
 ):
@@ -266,6 +260,7 @@ async def test_a_send_that_waits_for_room_is_told_that_its_queue_is_gone(
     await one.queues()
 
     wipe(directory)
+    await one.declare(QueueSpec("bye"))
 
     with pytest.raises(UnavailableError, match="no queue 'hello' again yet"):
         await held
@@ -341,6 +336,35 @@ async def test_processes_meet_in_one_file_whichever_of_the_files_were_deleted(
     assert await frames_through(three, one, b"beer") == [b"beer"]
 
 
+@pytest.mark.usefixtures("no_poll")
+async def test_a_process_that_starts_does_not_take_what_is_left_of_a_deleted_file_for_its_own(
+    directory: Path, open_transport: OpenTransport
+):
+    one = await open_transport("one")
+    await one.declare(HELLO)
+    await one.send([Outgoing("hello", b"lost")])
+
+    wipe(directory, "transport.db")
+    two = await open_transport("two")
+
+    assert await two.queues() == []
+    await two.declare(HELLO)
+    assert await frames_through(one, two, b"tea") == [b"tea"]
+    assert await frames_through(two, one, b"milk") == [b"milk"]
+
+
+@pytest.mark.usefixtures("no_poll")
+async def test_the_bell_hangs_again_before_the_process_enters_another_file(
+    directory: Path, open_transport: OpenTransport
+):
+    one = await open_transport("one")
+
+    shutil.rmtree(directory)
+    await one.declare(HELLO)
+
+    assert (directory / "run" / "one.bell").exists()
+
+
 @pytest.mark.usefixtures("quick_poll")
 async def test_processes_wait_at_the_same_turnstile_after_its_files_were_deleted(
     directory: Path, open_transport: OpenTransport, clock: ManualClock
@@ -352,8 +376,10 @@ async def test_processes_wait_at_the_same_turnstile_after_its_files_were_deleted
 
     wipe(directory, "*.lock")
 
-    await come_true(lambda: all(database._turnstile and database._turnstile.stands() for database in databases))
-    assert identity(str(directory / "write.lock")) is not None
+    def stand() -> bool:
+        return all(not each._finding and each._turnstile and each._turnstile.stands() for each in databases)
+
+    await come_true(stand)
     assert [info.spec for info in await one.queues()] == [HELLO]
     assert resets.count == 0
 
@@ -422,7 +448,7 @@ async def test_without_a_place_for_another_file_all_is_refused_until_there_is_on
     assert await frames_through(one, one, b"milk") == [b"milk"]
 
 
-@pytest.mark.usefixtures("quick_poll")
+@pytest.mark.usefixtures("no_poll")
 async def test_who_has_no_file_can_be_closed(directory: Path, clock: ManualClock):
     one = SqliteTransport(Database(directory, clock=clock), peer="one", clock=clock)
     await one.open()
@@ -431,9 +457,14 @@ async def test_who_has_no_file_can_be_closed(directory: Path, clock: ManualClock
     with pytest.raises(UnavailableError, match="no other one yet"):
         await one.declare(HELLO)
 
+    waiting = asyncio.ensure_future(one.declare(HELLO))
+    await asyncio.sleep(0)
+
     async with asyncio.timeout(PATIENCE):
         await one.close()
 
+    with pytest.raises(UnavailableError, match="no other one"):
+        await waiting
     with pytest.raises(UnavailableError, match="not open"):
         await one.declare(HELLO)
 
