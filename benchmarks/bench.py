@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,9 @@ from benchmarks.profiles import Profiler
 from benchmarks.quiet import Guard
 
 ROOT = Path(__file__).resolve().parents[1]
+
+RABBIT_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+"""Debian's own; the wrapper of that name on the PATH insists on the packaged user and data directory."""
 
 Reading = dict[str, float]
 """What one run measured: values by the name of their measure."""
@@ -136,12 +139,15 @@ class Bench:
         self._children: list[Child] = []
         self._servers: dict[str, Child] = {}
         self._mark = 0
+        self._epmd = ""
 
     def close(self) -> None:
         """End everything, and remove what was written."""
         self._end_children(0)
         for server in self._servers.values():
             server.end()
+        if self._epmd:  # a daemon that the server has left behind, on a port of ours
+            subprocess.run(["epmd", "-port", self._epmd, "-kill"], capture_output=True, check=False)
         shutil.rmtree(self._home, ignore_errors=True)
 
     def run(self, job: Job, *, runs: int, only: Sequence[str]) -> Results:
@@ -250,6 +256,32 @@ class Bench:
             self._servers["redis"].port = port
         return f"redis://127.0.0.1:{self._servers['redis'].port}/0"
 
+    def rabbit(self) -> str:
+        """Return the URL of a RabbitMQ server, started when first asked for."""
+        if "rabbit" not in self._servers:
+            port, place = free_port(), self.place()
+            (place / "enabled_plugins").write_text("[].\n")
+            (place / "rabbit.conf").write_text(
+                f"listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users.guest = true\ndisk_free_limit.absolute = 100MB\n"
+            )
+            ours = {
+                "HOME": str(place),
+                "RABBITMQ_NODENAME": f"{self.mark()}@localhost",
+                "RABBITMQ_MNESIA_BASE": f"{place}/mnesia",
+                "RABBITMQ_LOG_BASE": f"{place}/log",
+                "RABBITMQ_CONFIG_FILE": f"{place}/rabbit",
+                "RABBITMQ_ENABLED_PLUGINS_FILE": f"{place}/enabled_plugins",
+                "RABBITMQ_PID_FILE": f"{place}/pid",
+                "RABBITMQ_DIST_PORT": str(free_port()),
+                "ERL_EPMD_PORT": str(free_port()),
+                "ERL_EPMD_ADDRESS": "127.0.0.1",
+            }
+            self._epmd = ours["ERL_EPMD_PORT"]
+            self._serve("rabbit", [RABBIT_SERVER], port, place, {**os.environ, **ours})
+            time.sleep(3)  # it listens before it has started all
+            self._servers["rabbit"].port = port
+        return f"amqp://guest:guest@127.0.0.1:{self._servers['rabbit'].port}/"
+
     def flush(self) -> float:
         """Return the seconds that the disk takes to flush a page, the middle one of twenty, just now."""
         took: list[float] = []
@@ -318,8 +350,10 @@ class Bench:
         }
         return {**kept, "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}", **variables}
 
-    def _serve(self, name: str, argv: list[str], port: int, place: Path) -> None:
-        server = self._servers[name] = Child(argv, env=os.environ, folder=place, listens=False)
+    def _serve(
+        self, name: str, argv: list[str], port: int, place: Path, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        server = self._servers[name] = Child(argv, env=environment, folder=place, listens=False)
         wait_for_port(port, server)
 
     def _end_children(self, kept: int) -> None:

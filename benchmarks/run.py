@@ -17,11 +17,14 @@ if not __package__:  # started as a file: then it is `benchmarks` that lies on t
 
 from benchmarks import environment, tables
 from benchmarks.bench import Bench, Job
-from benchmarks.jobs import backlog, calls, gateway, queued, starting
+from benchmarks.jobs import backlog, calls, gateway, journaled, queued, starting
 from benchmarks.profiles import KINDS
 from benchmarks.quiet import Guard
 
-JOBS: dict[str, Job] = {job.name: job for job in (queued.JOB, calls.JOB, gateway.JOB, backlog.JOB, starting.JOB)}
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (queued.JOB, journaled.SENDS, calls.JOB, journaled.CALLS, gateway.JOB, backlog.JOB, starting.JOB)
+}
 
 
 def main() -> None:

@@ -34,7 +34,11 @@ def _peer(program: str, usual: int, server: str, solo: int = SOLO) -> Callable[[
 def _measured(start: Callable[[str], Child], count: int, servers: list[Child]) -> Reading:
     receiver = start("receive")
     receiver.expect("READY")
-    sender = start("send")
+    return through(start("send"), receiver, count, servers)
+
+
+def through(sender: Child, receiver: Child, count: int, servers: list[Child]) -> Reading:
+    """Let a sender send, and return how that went; the receiver is ready."""
     sender.expect("READY")
     sender.go()
     solo = sender.expect("SOLO")
