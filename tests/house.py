@@ -1,4 +1,8 @@
-"""Hosts on a broker in memory, for tests of the runtime: open them, look into them, and all are closed."""
+"""Hosts on a broker in memory, for tests of the runtime: open them, look into them, and all are closed.
+
+The stores of their services lie in memory too, under the name of the broker. What is asked of a house is the same for
+queues and for stores, so that one test can say what both modes promise.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,15 @@ import asyncio
 import itertools
 import logging
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from posthouse.backends import open_store
+from posthouse.backends.sqlite.store import MemoryDisk
+from posthouse.errors import OutcomeUnknownError, PendingError
 from posthouse.message.codec import decode
+from posthouse.message.names import service_of
+from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.outbox import CallState
 from posthouse.runtime.host import Host
 from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import Settings
@@ -17,10 +27,15 @@ from posthouse.testing.loop import LoopClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from posthouse.contracts.transport import DeadLetter, QueueInfo
+    from posthouse.contracts.store import Books, Store
+    from posthouse.contracts.transport import QueueInfo, Transport
     from posthouse.declare.service import Service
-    from posthouse.message.message import Message
+    from posthouse.protocol.inbox import Request
+    from posthouse.protocol.outbox import Call
     from posthouse.runtime.client import Client
+    from posthouse.runtime.journal.journal import Journal
+
+T = TypeVar("T")
 
 _numbers: Final = itertools.count(1)
 
@@ -31,24 +46,69 @@ PATIENT: Final = 1000.0
 """More seconds than anything here is waited for."""
 
 
+class Letter(NamedTuple):
+    """A dead letter, of a queue or of a store.
+
+    Attributes:
+        operation: what was asked, or what should have heard.
+        message: the id of the message.
+        state: parked or failed.
+        code: of the error that ended it.
+        reason: its text.
+        detail: the traceback.
+        attempts: how often it was run.
+        handle: what replays it.
+    """
+
+    operation: str
+    message: str
+    state: str
+    code: str
+    reason: str
+    detail: str
+    attempts: int
+    handle: str
+
+
+class Holds(NamedTuple):
+    """How many messages lie somewhere.
+
+    Attributes:
+        free: nobody has them.
+        taken: somebody has them.
+        dead: dead letters.
+    """
+
+    free: int
+    taken: int
+    dead: int
+
+
 class House:
     """Some hosts that share a broker.
 
     Attributes:
         hosts: those that were opened, in order.
+        callers_have_stores: whether a client can keep what it asks; else it leaves that to the replier.
     """
 
     def __init__(self, *, seed: int = 1, transport: str = "") -> None:
         self.hosts: list[Host] = []
+        self.callers_have_stores = True
         self._seed = seed
         self._transport = transport or f"memory:house-{next(_numbers)}"
         self._stack = AsyncExitStack()
+        self._disk = MemoryDisk(self._transport.partition(":")[2])
+        self._stores: dict[str, Store] = {}
 
     async def __aenter__(self) -> House:
+        self._stack.enter_context(self._disk)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    # --- hosts ----------------------------------------------------------------------------------------
 
     def host(self, *, wrap: Callable[[Any], Any] | None = None, **settings: Any) -> Host:
         """Make a host; who opens it is the caller's affair."""
@@ -73,37 +133,132 @@ class House:
 
     async def client(self, name: str = "shop") -> Client:
         """Open a host of its own for a client."""
-        return (await self.open()).client(name)
+        return self.client_of(await self.open(), name)
 
-    async def dead(self, queue: str = "") -> list[DeadLetter]:
-        """Return the dead letters."""
-        return await self.hosts[0].transport.dead(queue=queue)
+    def client_of(self, host: Host, name: str = "shop") -> Client:
+        """Return a client of a host."""
+        if self.callers_have_stores:
+            host.journals.allow(name)
+        return host.client(name)
+
+    # --- queues and stores ------------------------------------------------------------------------------
 
     async def queue(self, name: str) -> QueueInfo:
         """Return what a queue holds."""
-        return next(info for info in await self.hosts[0].transport.queues() if info.spec.name == name)
+        return next(info for info in await self.transport.queues() if info.spec.name == name)
 
-    async def bury(self, count: int, queue: str = "") -> list[DeadLetter]:
+    @property
+    def transport(self) -> Transport:
+        """That of a host that is open."""
+        return next(host.transport for host in self.hosts if "transport" in host._opened)
+
+    async def settled(self, name: str) -> None:
+        """Wait until nothing is under way to an operation or subscription: in no queue, and in no store."""
+        await until(lambda: self.under_way(name), lambda count: count == 0)
+
+    async def under_way(self, name: str) -> int:
+        """Return how many messages for an operation or subscription have not come to an end."""
+        count = sum(info.stored for info in await self.transport.queues() if info.spec.name == name)
+        for service in self.stored_services:
+            count += await self.read(service, lambda books: _open(books, name))
+        return count
+
+    async def holds(self, name: str) -> Holds:
+        """Return what lies in an operation's or subscription's queue, and in the store of its service.
+
+        A copy of what a caller's store holds is not counted: it is there so that the call is found sooner.
+        """
+        info = await self.queue(name)
+        lies = await self.transport.peek(name, limit=1000)
+        copies = sum(decode(delivery.frame).lane is not None for delivery in lies)
+        states = [row.state for row in await self.requests(name)]
+        return Holds(
+            info.stored - info.leased - copies + states.count(RequestState.RECEIVED),
+            info.leased + states.count(RequestState.RUNNING),
+            len(await self.dead(name)),
+        )
+
+    async def calls(self, operation: str, *, of: str) -> list[Call]:
+        """Return a service's calls of an operation, oldest first."""
+        rows = await self.read(of, lambda books: books.calls_listed(service=service_of(operation)))
+        return [row for row in reversed(rows) if row.operation == operation]
+
+    async def requests(self, operation: str) -> list[Request]:
+        """Return the requests to an operation in the store of its service, oldest first."""
+        service = service_of(operation)
+        if service not in self.stored_services:
+            return []
+        return [*reversed(await self.read(service, lambda books: books.requests_listed(operation=operation)))]
+
+    async def read(self, service: str, step: Callable[[Books], T]) -> T:
+        """Look into the store of a service."""
+        store = self._stores.get(service)
+        if store is None:
+            store = self._stores[service] = open_store(
+                f"memory:{self._disk.name}", service=service, instance="house", clock=LoopClock()
+            )
+            await store.open()
+            self._stack.push_async_callback(store.close)
+        return await store.read(step)
+
+    @property
+    def stored_services(self) -> list[str]:
+        """Which services have a store."""
+        return list(self._disk._databases)
+
+    # --- dead letters -----------------------------------------------------------------------------------
+
+    async def dead(self, queue: str = "") -> list[Letter]:
+        """Return the dead letters, those of queues and those of stores, oldest first."""
+        letters: list[tuple[float, Letter]] = []
+        for dead in await self.transport.dead(queue=queue):
+            id = decode(dead.frame).id
+            letters.append((dead.at, Letter(dead.queue, id, *_why(dead.outcome), dead.attempts, dead.id)))
+        for service in self.stored_services:
+            for dead in await self.read(service, lambda books: books.dead_letters(operation=queue)):
+                letters.append((dead.at, Letter(dead.operation, dead.id, *_why(dead), dead.attempts, str(dead.number))))
+        return [letter for _at, letter in sorted(letters, key=lambda pair: pair[0])]
+
+    async def bury(self, count: int, queue: str = "") -> list[Letter]:
         """Wait until there are so many dead letters."""
         await until(lambda: self.dead(queue), lambda letters: len(letters) >= count)
         return await self.dead(queue)
 
-    async def settled(self, name: str) -> None:
-        """Wait until a queue holds nothing any more."""
-        await until(lambda: self.queue(name), lambda info: info.stored == 0)
+
+def unanswered(mode: str) -> type[Exception]:
+    """Return the error of a caller whose time is over: what is journaled lives on, of the rest nobody knows."""
+    return PendingError if mode == "journaled" else OutcomeUnknownError
+
+
+def waiting(host: Host) -> int:
+    """Return how many replies are waited for in a host."""
+    return len(host.caller._waiting) + sum(len(journal.outbox._tickets) for journal in journals_of(host))
+
+
+def journals_of(host: Host) -> list[Journal]:
+    """Return the journals that a host has open."""
+    return list(host.journals._open.values()) if hasattr(host, "journals") else []
+
+
+def _open(books: Books, name: str) -> int:
+    calls = [call for call in books.calls_listed(service=service_of(name), limit=10_000) if call.operation == name]
+    asked = [call for call in calls if (call.state.asked and not call.parked) or call.state is CallState.WAITING]
+    requests = books.requests_listed(operation=name, decided=False, limit=10_000)
+    return len(asked) + len([row for row in requests if row.state is not RequestState.PARKED])
+
+
+def _why(outcome: Any) -> tuple[str, str, str, str]:
+    return outcome.state, outcome.code, outcome.reason, outcome.detail
 
 
 async def until(ask: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
     """Ask again and again, until the answer is good; for what no event tells. Virtual time, else a bounded wait."""
+    wait = 0.01
     async with asyncio.timeout(PATIENT):
         while not good(answer := await ask()):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(wait)
+            wait = min(1.1 * wait, 1.0)
         return answer
-
-
-def message_of(letter: DeadLetter) -> Message:
-    """Return the message of a dead letter."""
-    return decode(letter.frame)
 
 
 class Errors(logging.Handler):

@@ -1,4 +1,4 @@
-"""The runtime's tests run in virtual time, on brokers in memory, and leave nothing behind."""
+"""The runtime's tests run in virtual time, on brokers and stores in memory, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -31,3 +31,17 @@ async def house() -> AsyncIterator[House]:
         assert not host.caller._outstanding, "a load that nobody took back"
     left = [task for task in asyncio.all_tasks() if "TestRunner" not in getattr(task.get_coro(), "__qualname__", "")]
     assert left == [], "a task without an owner"
+
+
+@pytest.fixture(params=["queued", "journaled", "adopted"])
+def mode(request: pytest.FixtureRequest, house: House) -> Any:
+    """Say how operations are delivered, for what each promises; adopted: journaled, and asked by who has no store."""
+    house.callers_have_stores = request.param != "adopted"
+    return "queued" if request.param == "queued" else "journaled"
+
+
+@pytest.fixture(params=["volatile", "queued", "journaled", "adopted"])
+def any_mode(request: pytest.FixtureRequest, house: House) -> Any:
+    """Say the same, for what is promised even where nothing is kept."""
+    house.callers_have_stores = request.param != "adopted"
+    return "journaled" if request.param == "adopted" else request.param

@@ -159,6 +159,9 @@ class Inbox:
     def serve(self, runners: Iterable[Runner]) -> None:
         """Begin to claim for these runners."""
         now = self._loop.time()
+        self._taking = True  # again, after a drain
+        if self._timer is not None:
+            self._timer.cancel()
         for runner in runners:
             self._places[runner.name] = Place(runner, now)
             name = runner.name
