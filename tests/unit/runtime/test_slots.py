@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from posthouse import Context, FailedError, OutcomeUnknownError, Service
-from tests.house import House, until
+from posthouse import Context, FailedError, Service
+from tests.house import House, unanswered, until
 
 pytestmark = pytest.mark.anyio
 
@@ -38,17 +38,16 @@ class Gauge:
 # --- limits -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["volatile", "queued"])
-async def test_no_more_handlers_of_a_service_work_at_once_than_it_says(house: House, mode: Any):
+async def test_no_more_handlers_of_a_service_work_at_once_than_it_says(house: House, any_mode: Any):
     prices = Service("prices", concurrency=3)
     gauge = Gauge()
 
-    @prices.handler(mode=mode)
+    @prices.handler(mode=any_mode)
     async def one(step: Step) -> None:
         with gauge:
             await asyncio.sleep(1)
 
-    @prices.handler(mode=mode)
+    @prices.handler(mode=any_mode)
     async def two(step: Step) -> None:
         with gauge:
             await asyncio.sleep(1)
@@ -60,16 +59,16 @@ async def test_no_more_handlers_of_a_service_work_at_once_than_it_says(house: Ho
     assert gauge.most == 3
 
 
-async def test_no_more_of_one_handler_work_at_once_than_it_says(house: House):
+async def test_no_more_of_one_handler_work_at_once_than_it_says(house: House, mode: Any):
     prices = Service("prices", concurrency=8)
     few, many = Gauge(), Gauge()
 
-    @prices.handler(concurrency=2)
+    @prices.handler(concurrency=2, mode=mode)
     async def limited(step: Step) -> None:
         with few:
             await asyncio.sleep(1)
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def free(step: Step) -> None:
         with many:
             await asyncio.sleep(1)
@@ -82,11 +81,11 @@ async def test_no_more_of_one_handler_work_at_once_than_it_says(house: House):
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 64])
-async def test_every_slot_is_used_also_by_slow_handlers_that_come_one_by_one(house: House, concurrency: int):
+async def test_every_slot_is_used_also_by_slow_handlers_that_come_one_by_one(house: House, mode: Any, concurrency: int):
     prices = Service("prices", concurrency=concurrency)
     gauge = Gauge()
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def quote(step: Step) -> None:
         with gauge:
             await asyncio.sleep(60)
@@ -102,15 +101,15 @@ async def test_every_slot_is_used_also_by_slow_handlers_that_come_one_by_one(hou
     await asyncio.gather(*calls)
 
 
-async def test_a_handler_at_its_own_limit_holds_up_no_other(house: House):
+async def test_a_handler_at_its_own_limit_holds_up_no_other(house: House, mode: Any):
     """One has its reply, and its place is taken: that is no reason for the rest of the service to stand still."""
     prices, slow = Service("prices", concurrency=4), Service("slow")
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(1)
 
-    @prices.handler(concurrency=1)
+    @prices.handler(concurrency=1, mode=mode)
     async def narrow(step: Step, ctx: Context) -> str:
         if step.name == "first":
             await ctx.call(wait, step)
@@ -118,7 +117,7 @@ async def test_a_handler_at_its_own_limit_holds_up_no_other(house: House):
             await asyncio.sleep(100)
         return step.name
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def other(step: Step) -> str:
         return "at once"
 
@@ -138,15 +137,15 @@ async def test_a_slot_that_one_handler_has_no_use_for_goes_to_the_next(house: Ho
     prices = Service("prices", concurrency=1)
     ran: list[str] = []
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def busy(step: Step) -> None:
         await asyncio.sleep(10)
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def one(step: Step) -> None:
         ran.append("one")
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def two(step: Step) -> None:
         ran.append("two")
 
@@ -168,11 +167,11 @@ async def test_a_queue_is_received_from_again_after_all_that_was_here_is_lost(ho
     prices = Service("prices", concurrency=1)
     ran: list[str] = []
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def busy(step: Step) -> None:
         await asyncio.sleep(1)
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def one(step: Step) -> None:
         ran.append(step.name)
 
@@ -199,19 +198,18 @@ def _answer(value: Any) -> Any:
 # --- waiting ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["volatile", "queued"])
-async def test_services_with_one_slot_each_may_call_each_other_in_a_ring(house: House, mode: Any):
+async def test_services_with_one_slot_each_may_call_each_other_in_a_ring(house: House, any_mode: Any):
     one, two = Service("one", concurrency=1), Service("two", concurrency=1)
 
-    @one.handler(mode=mode)
+    @one.handler(mode=any_mode)
     async def last(step: Step) -> str:
         return "round"
 
-    @two.handler(mode=mode)
+    @two.handler(mode=any_mode)
     async def back(step: Step, ctx: Context) -> str:
         return await ctx.call(last, step)
 
-    @one.handler(mode=mode)
+    @one.handler(mode=any_mode)
     async def first(step: Step, ctx: Context) -> str:
         return await ctx.call(back, step)
 
@@ -222,12 +220,11 @@ async def test_services_with_one_slot_each_may_call_each_other_in_a_ring(house: 
     assert await client.call(first, Step(), timeout="5s") == "round"
 
 
-@pytest.mark.parametrize("mode", ["volatile", "queued"])
-async def test_a_handler_with_one_slot_may_call_itself(house: House, mode: Any):
+async def test_a_handler_with_one_slot_may_call_itself(house: House, any_mode: Any):
     one = Service("one", concurrency=1)
     gauge = Gauge()
 
-    @one.handler(mode=mode)
+    @one.handler(mode=any_mode)
     async def dig(step: Step, ctx: Context) -> int:
         with gauge:
             pass
@@ -239,15 +236,15 @@ async def test_a_handler_with_one_slot_may_call_itself(house: House, mode: Any):
     assert await client.call(dig, Step(100), timeout="5s") == 100
 
 
-async def test_what_stands_behind_a_handler_that_waits_is_run_meanwhile(house: House):
+async def test_what_stands_behind_a_handler_that_waits_is_run_meanwhile(house: House, mode: Any):
     one, slow = Service("one", concurrency=1), Service("slow")
     ran: list[str] = []
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(10)
 
-    @one.handler
+    @one.handler(mode=mode)
     async def go(step: Step, ctx: Context) -> None:
         if step.name == "waits":
             await ctx.call(wait, step)
@@ -266,16 +263,16 @@ async def test_what_stands_behind_a_handler_that_waits_is_run_meanwhile(house: H
     assert ran == ["second", "third", "waits"]
 
 
-async def test_a_handler_that_waits_for_many_replies_at_once_takes_one_slot_back(house: House):
+async def test_a_handler_that_waits_for_many_replies_at_once_takes_one_slot_back(house: House, mode: Any):
     one, two = Service("one", concurrency=2), Service("two")
     gauge = Gauge()
 
-    @two.handler
+    @two.handler(mode=mode)
     async def part(step: Step) -> int:
         await asyncio.sleep(0.01 * step.depth)
         return step.depth
 
-    @one.handler
+    @one.handler(mode=mode)
     async def total(step: Step, ctx: Context) -> int:
         parts = await asyncio.gather(*(ctx.call(part, Step(depth)) for depth in range(5)))
         with gauge:
@@ -292,15 +289,15 @@ async def test_a_handler_that_waits_for_many_replies_at_once_takes_one_slot_back
     assert host._servings["one"].runners["one.total"].slots.taken == 0
 
 
-async def test_a_handler_whose_own_time_out_ends_a_call_goes_on_with_a_slot(house: House):
+async def test_a_handler_whose_own_time_out_ends_a_call_goes_on_with_a_slot(house: House, mode: Any):
     one, slow = Service("one", concurrency=1), Service("slow")
     gauge = Gauge()
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(60)
 
-    @one.handler
+    @one.handler(mode=mode)
     async def impatient(step: Step, ctx: Context) -> str:
         try:
             async with asyncio.timeout(1):
@@ -320,18 +317,18 @@ async def test_a_handler_whose_own_time_out_ends_a_call_goes_on_with_a_slot(hous
     await until(_answer(host), lambda host: host._servings["one"].place.slots.taken == 0)
 
 
-async def test_a_handler_that_times_out_while_it_waits_leaves_no_slot_taken(house: House):
+async def test_a_handler_that_times_out_while_it_waits_leaves_no_slot_taken(house: House, mode: Any):
     one, slow = Service("one", concurrency=1), Service("slow")
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(20)
 
-    @one.handler(timeout="1s", attempts=1)
+    @one.handler(timeout="1s", attempts=1, mode=mode)
     async def late(step: Step, ctx: Context) -> None:
         await ctx.call(wait, step)
 
-    @one.handler
+    @one.handler(mode=mode)
     async def quick(step: Step) -> str:
         return "here"
 
@@ -345,22 +342,22 @@ async def test_a_handler_that_times_out_while_it_waits_leaves_no_slot_taken(hous
     await until(_answer(host), lambda host: host._servings["one"].place.slots.taken == 0)
 
 
-async def test_a_handler_that_times_out_while_it_waits_ends_at_once_though_its_slot_is_taken(house: House):
+async def test_a_handler_that_times_out_while_it_waits_ends_at_once_though_its_slot_is_taken(house: House, mode: Any):
     one, slow = Service("one", concurrency=1), Service("slow")
     ended: list[float] = []
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(100)
 
-    @one.handler(timeout="5s", attempts=1)
+    @one.handler(timeout="5s", attempts=1, mode=mode)
     async def late(step: Step, ctx: Context) -> None:
         try:
             await ctx.call(wait, step)
         finally:
             ended.append(asyncio.get_running_loop().time() - began)
 
-    @one.handler
+    @one.handler(mode=mode)
     async def long(step: Step) -> None:
         await asyncio.sleep(60)
 
@@ -377,16 +374,16 @@ async def test_a_handler_that_times_out_while_it_waits_ends_at_once_though_its_s
     await house.settled("one.long")
 
 
-async def test_who_waits_is_bounded_so_that_memory_is(house: House, monkeypatch: pytest.MonkeyPatch):
+async def test_who_waits_is_bounded_so_that_memory_is(house: House, mode: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("posthouse.runtime.runner.WAITING", 5)
     one, slow = Service("one", concurrency=2), Service("slow", concurrency=500)
     gauge = Gauge()
 
-    @slow.handler
+    @slow.handler(mode=mode)
     async def wait(step: Step) -> None:
         await asyncio.sleep(60)
 
-    @one.handler
+    @one.handler(mode=mode)
     async def go(step: Step, ctx: Context) -> None:
         with gauge:
             await ctx.call(wait, step, timeout="5m")
@@ -407,17 +404,16 @@ mark: ContextVar[str] = ContextVar("mark", default="clean")
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-@pytest.mark.parametrize("mode", ["volatile", "queued"])
-async def test_no_handler_sees_a_variable_that_another_one_set(house: House, mode: Any, concurrency: int):
+async def test_no_handler_sees_a_variable_that_another_one_set(house: House, any_mode: Any, concurrency: int):
     one, two = Service("one", concurrency=concurrency), Service("two", concurrency=concurrency)
     seen: list[str] = []
 
-    @two.handler(mode=mode)
+    @two.handler(mode=any_mode)
     async def inner(step: Step) -> None:
         seen.append(mark.get())
         mark.set("from inner")
 
-    @one.handler(mode=mode)
+    @one.handler(mode=any_mode)
     async def outer(step: Step, ctx: Context) -> None:
         seen.append(mark.get())
         mark.set(f"from outer {step.depth}")
@@ -425,7 +421,7 @@ async def test_no_handler_sees_a_variable_that_another_one_set(house: House, mod
         assert mark.get() == f"from outer {step.depth}"
         mark.set("again")
 
-    @one.handler(mode=mode)
+    @one.handler(mode=any_mode)
     async def plain(step: Step) -> None:
         seen.append(mark.get())
         mark.set("from plain")
@@ -439,7 +435,7 @@ async def test_no_handler_sees_a_variable_that_another_one_set(house: House, mod
     assert set(seen) == {"clean"}
 
 
-async def test_what_the_lifespan_sets_is_seen_by_every_handler(house: House):
+async def test_what_the_lifespan_sets_is_seen_by_every_handler(house: House, mode: Any):
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
@@ -450,7 +446,7 @@ async def test_what_the_lifespan_sets_is_seen_by_every_handler(house: House):
     one = Service("one", lifespan=lifespan)
     seen: list[str] = []
 
-    @one.handler
+    @one.handler(mode=mode)
     async def plain(step: Step) -> None:
         seen.append(mark.get())
         mark.set("spoiled")
@@ -466,11 +462,11 @@ async def test_what_the_lifespan_sets_is_seen_by_every_handler(house: House):
 # --- rates --------------------------------------------------------------------------------------------
 
 
-async def test_a_handler_is_held_to_its_rate(house: House):
+async def test_a_handler_is_held_to_its_rate(house: House, mode: Any):
     one = Service("one")
     at: list[float] = []
 
-    @one.handler(rate="2/s")
+    @one.handler(rate="2/s", mode=mode)
     async def go(step: Step) -> None:
         at.append(asyncio.get_running_loop().time())
 
@@ -485,16 +481,16 @@ async def test_a_handler_is_held_to_its_rate(house: House):
     assert at[-1] - at[0] == pytest.approx(4.0, abs=0.1)
 
 
-async def test_what_waits_for_its_rate_is_not_lost_when_its_caller_gives_up(house: House):
+async def test_what_waits_for_its_rate_is_not_lost_when_its_caller_gives_up(house: House, mode: Any):
     one = Service("one")
 
-    @one.handler(rate="1/m")
+    @one.handler(rate="1/m", mode=mode)
     async def go(step: Step) -> str:
         return "done"
 
     await house.serve(one)
     client = await house.client()
     assert await client.call(go, Step()) == "done"
-    with pytest.raises(OutcomeUnknownError):
+    with pytest.raises(unanswered(mode)):
         await client.call(go, Step(), timeout="10s")
     await house.settled("one.go")

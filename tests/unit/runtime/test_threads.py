@@ -45,11 +45,11 @@ async def settled(house: House, queue: str) -> None:
         await house.settled(queue)
 
 
-async def test_a_plain_handler_runs_in_a_thread_and_answers(house: House):
+async def test_a_plain_handler_runs_in_a_thread_and_answers(house: House, mode: Any):
     plain = Service("plain")
     threads: set[threading.Thread] = set()
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def work(step: Step) -> str:
         threads.add(threading.current_thread())
         return step.name
@@ -61,16 +61,16 @@ async def test_a_plain_handler_runs_in_a_thread_and_answers(house: House):
     assert threading.main_thread() not in threads
 
 
-async def test_its_context_calls_sends_and_publishes(house: House):
+async def test_its_context_calls_sends_and_publishes(house: House, mode: Any):
     plain = Service("plain", concurrency=1)
     told = plain.event("told", Step)
     heard: list[str] = []
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def inner(step: Step) -> str:
         return step.name.upper()
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def later(step: Step) -> None:
         heard.append(f"sent {step.name}")
 
@@ -78,7 +78,7 @@ async def test_its_context_calls_sends_and_publishes(house: House):
     def hear(step: Step) -> None:
         heard.append(f"told {step.name}")
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def outer(step: Step, ctx: SyncContext) -> str:
         ctx.send(later, step)
         ctx.publish(told, step)
@@ -94,14 +94,14 @@ async def test_its_context_calls_sends_and_publishes(house: House):
     assert sorted(heard) == ["sent a", "told a"]
 
 
-async def test_a_call_raises_in_the_thread_what_it_would_raise_elsewhere(house: House):
+async def test_a_call_raises_in_the_thread_what_it_would_raise_elsewhere(house: House, mode: Any):
     plain = Service("plain")
 
-    @plain.handler(rejects=(No,))
+    @plain.handler(rejects=(No,), mode=mode)
     def refuse(step: Step) -> None:
         raise No("not today", why=step.name)
 
-    @plain.handler(rejects=(No,))
+    @plain.handler(rejects=(No,), mode=mode)
     def outer(step: Step, ctx: SyncContext) -> str:
         with pytest.raises(No) as caught:
             ctx.call(refuse, step)
@@ -115,10 +115,10 @@ async def test_a_call_raises_in_the_thread_what_it_would_raise_elsewhere(house: 
     assert await bounded(client.call(outer, Step("because"))) == "because"
 
 
-async def test_ten_deep_with_one_slot(house: House):
+async def test_ten_deep_with_one_slot(house: House, mode: Any):
     plain = Service("plain", concurrency=1)
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def dig(step: Step, ctx: SyncContext) -> int:
         return 1 + ctx.call(dig, Step(depth=step.depth - 1)) if step.depth else 0
 
@@ -128,12 +128,12 @@ async def test_ten_deep_with_one_slot(house: House):
     assert await bounded(client.call(dig, Step(depth=10))) == 10
 
 
-async def test_a_thread_that_times_out_is_told_as_failed_and_keeps_its_slot_until_it_ends(house: House):
+async def test_a_thread_that_times_out_is_told_as_failed_and_keeps_its_slot_until_it_ends(house: House, mode: Any):
     plain = Service("plain", concurrency=1)
     release, begun = threading.Event(), threading.Event()
     refused: list[UsageError] = []
 
-    @plain.handler(timeout=0.05, attempts=1)
+    @plain.handler(timeout=0.05, attempts=1, mode=mode)
     def hang(step: Step, ctx: SyncContext) -> None:
         begun.set()
         release.wait(BOUND)
@@ -142,7 +142,7 @@ async def test_a_thread_that_times_out_is_told_as_failed_and_keeps_its_slot_unti
         except UsageError as error:
             refused.append(error)
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def quick(step: Step) -> str:
         return "ran"
 
@@ -161,19 +161,19 @@ async def test_a_thread_that_times_out_is_told_as_failed_and_keeps_its_slot_unti
     assert len(refused) == 1
 
 
-async def test_a_thread_that_times_out_while_it_waits_for_a_reply_leaves_no_slot_taken(house: House):
+async def test_a_thread_that_times_out_while_it_waits_for_a_reply_leaves_no_slot_taken(house: House, mode: Any):
     plain = Service("plain", concurrency=1)
     go = asyncio.Event()
 
-    @plain.handler
+    @plain.handler(mode=mode)
     async def slow(step: Step) -> None:
         await go.wait()
 
-    @plain.handler(timeout=0.05, attempts=1)
+    @plain.handler(timeout=0.05, attempts=1, mode=mode)
     def ask(step: Step, ctx: SyncContext) -> None:
         ctx.call(slow, step)
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def quick(step: Step) -> str:
         return "ran"
 
@@ -189,10 +189,10 @@ async def test_a_thread_that_times_out_while_it_waits_for_a_reply_leaves_no_slot
             await asyncio.sleep(0.01)
 
 
-async def test_a_stop_iteration_is_a_failure_and_not_a_handler_that_hangs(house: House):
+async def test_a_stop_iteration_is_a_failure_and_not_a_handler_that_hangs(house: House, mode: Any):
     plain = Service("plain")
 
-    @plain.handler(attempts=1)
+    @plain.handler(attempts=1, mode=mode)
     def work(step: Step) -> str:
         return next(iter(()))
 
@@ -206,11 +206,11 @@ async def test_a_stop_iteration_is_a_failure_and_not_a_handler_that_hangs(house:
 mark: ContextVar[str] = ContextVar("mark", default="clean")
 
 
-async def test_no_thread_sees_a_variable_that_another_one_set(house: House):
+async def test_no_thread_sees_a_variable_that_another_one_set(house: House, mode: Any):
     plain = Service("plain", concurrency=1)
     seen: list[str] = []
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def work(step: Step, ctx: SyncContext) -> None:
         seen.append(mark.get())
         mark.set("spoiled")
@@ -225,13 +225,13 @@ async def test_no_thread_sees_a_variable_that_another_one_set(house: House):
     assert seen == ["clean"] * 9
 
 
-async def test_no_more_threads_work_at_once_than_the_service_says(house: House):
+async def test_no_more_threads_work_at_once_than_the_service_says(house: House, mode: Any):
     plain = Service("plain", concurrency=2)
     together = threading.Barrier(2)
     now = most = 0
     lock = threading.Lock()
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def work(step: Step) -> None:
         nonlocal now, most
         with lock:
@@ -249,12 +249,12 @@ async def test_no_more_threads_work_at_once_than_the_service_says(house: House):
 
 
 async def test_a_drain_hands_back_nothing_that_was_ended_though_its_thread_goes_on(
-    house: House, caplog: pytest.LogCaptureFixture
+    house: House, mode: Any, caplog: pytest.LogCaptureFixture
 ):
     plain = Service("plain")
     release = threading.Event()
 
-    @plain.handler(timeout=0.05, attempts=1)
+    @plain.handler(timeout=0.05, attempts=1, mode=mode)
     def hang(step: Step) -> None:
         release.wait(BOUND)
 
@@ -269,13 +269,13 @@ async def test_a_drain_hands_back_nothing_that_was_ended_though_its_thread_goes_
     assert (await house.queue("plain.hang")).stored == 0
 
 
-async def test_a_drain_waits_for_a_thread_and_its_calls(house: House):
+async def test_a_drain_waits_for_a_thread_and_its_calls(house: House, mode: Any):
     plain = Service("plain")
     begun = asyncio.Event()
     release = threading.Event()
     loop = asyncio.get_running_loop()
 
-    @plain.handler
+    @plain.handler(mode=mode)
     def work(step: Step) -> str:
         loop.call_soon_threadsafe(begun.set)
         release.wait(BOUND)
