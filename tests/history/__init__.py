@@ -40,7 +40,9 @@ What the writers mind:
 - After a restore, all outcomes are asked for again before the end, and noted: an effect that is gone counts as lost
   (L1) unless somebody was told of the conflict.
 - What a handler sends is stored only if the handler commits. `Invoked` is noted in the handler, with an id of its
-  own in each run; at the end its database says whether it was `Told(op, "stored")` or `Told(op, "not stored")`.
+  own in each run; at the end, and with the time of the end, its database says whether it was `Told(op, "stored")`
+  or `Told(op, "not stored")`.
+- What a handler is told of a call is `provisional=True`, as long as there are restores: its run may not commit.
 - A delayed request notes no key: its place in the order is that of its day. What waits behind a parked request
   of its key is found as lost, so parked ones are replayed or rejected before the end, or have no key.
 - A backup of a history that an earlier restore has dropped is not put in place: no rule excuses that.

@@ -84,7 +84,13 @@ class _Telling(_Seen):
 
 
 class Told(_Telling):
-    """A caller was told, the first time or asked again. Noted after it."""
+    """A caller was told, the first time or asked again. Noted after it.
+
+    Attributes:
+        provisional: a run of a handler was told, and has not committed: a restored replier may say otherwise.
+    """
+
+    provisional: bool = False
 
 
 class Applied(_Telling):

@@ -9,12 +9,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
+from posthouse.errors import CallCanceledError
+from tests.history.events import Told
 from tests.history.story import seen_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.history.events import Applied, Told
+    from tests.history.events import Applied
     from tests.history.story import Operation, Story
 
 Promise: TypeAlias = Literal["exactly_once", "at_least_once", "at_most_once"]
@@ -23,6 +25,8 @@ Promise: TypeAlias = Literal["exactly_once", "at_least_once", "at_most_once"]
 EXACTLY: Final[frozenset[Promise]] = frozenset({"exactly_once"})
 ONCE_AT_MOST: Final[frozenset[Promise]] = frozenset({"exactly_once", "at_most_once"})
 EVERY: Final[frozenset[Promise]] = frozenset({"exactly_once", "at_least_once", "at_most_once"})
+
+CANCELED: Final = CallCanceledError.code
 
 
 def effect_twice(_: Story, operation: Operation) -> str:
@@ -75,10 +79,18 @@ def not_done_with_effect(story: Story, operation: Operation) -> str:
 def _forgotten(story: Story, operation: Operation, *tellings: Told | Applied) -> bool:
     """Return whether restores may have made both sides forget what one of these said.
 
-    One side alone does not suffice: the caller keeps what is final, and the replier what it decided.
+    One side alone does not suffice: the caller keeps what is final, and the replier what it decided. But what a
+    run of a handler was told is not final until it commits, and a request that was canceled before it was
+    sent was decided by the caller alone.
     """
     asked, known = operation.asked_at, min(map(seen_at, tellings))
-    return all(story.may_have_lost(store, asked=asked, known=known) for store in (operation.keeper, operation.service))
+    by_caller = story.may_have_lost(operation.keeper, asked=asked, known=known)
+    by_replier = story.may_have_lost(operation.service, asked=asked, known=known)
+    if any(isinstance(each, Told) and each.provisional for each in tellings) and by_replier:
+        return True
+    if any(each.code == CANCELED for each in tellings) and by_caller:
+        return True
+    return by_caller and by_replier
 
 
 def unknown_without_restore(story: Story, operation: Operation) -> str:

@@ -80,8 +80,15 @@ EFFECT = Effect("1", "prices", 1, "9.5")
 ANOTHER_EFFECT = Effect("1", "prices", 1, "8.5")
 
 
-def told(outcome: Literal["done", "not done", "unknown", "conflict", "stored"], at: float, value: str = "") -> Told:
-    return Told("1", outcome, value, at=at)
+def told(
+    outcome: Literal["done", "not done", "unknown", "conflict", "stored"],
+    at: float,
+    value: str = "",
+    *,
+    code: str = "",
+    run: bool = False,
+) -> Told:
+    return Told("1", outcome, value, code, provisional=run, at=at)
 
 
 ALLOWED: dict[str, tuple[list[Record], set[str]]] = {
@@ -96,6 +103,11 @@ ALLOWED: dict[str, tuple[list[Record], set[str]]] = {
     ),
     "done after all, when both forgot": ([told("not done", 2), told("done", 12, "9.5"), EFFECT], {"shop", "prices"}),
     "an effect after all, when both forgot": ([told("not done", 2), EFFECT], {"shop", "prices"}),
+    "another outcome than a run was told": (
+        [told("not done", 2, run=True), told("done", 12, "9.5"), EFFECT],
+        {"prices"},
+    ),
+    "an effect of what was canceled unsent": ([told("not done", 2, code="call.canceled"), EFFECT], {"shop"}),
     "done, and both forgot it": ([told("done", 2, "9.5")], {"shop", "prices"}),
 }
 
