@@ -49,15 +49,15 @@ class Groups:
         engine: what they run on.
         books: on its connection.
         reader: books that see what is committed; None where there are none.
-
-    Attributes:
-        hold_limit: how long a handler may hold the slot, in seconds.
+        hold_limit: tells how long a handler may hold the slot, in seconds.
     """
 
-    def __init__(self, engine: Engine, books: Books, reader: Books | None) -> None:
-        self.hold_limit: Seconds = 1.0
+    def __init__(
+        self, engine: Engine, books: Books, reader: Books | None, *, hold_limit: Callable[[], Seconds]
+    ) -> None:
         self._engine = engine
         self._books = books
+        self._hold_limit = hold_limit
         self._runs = Steps(engine, books, reader)
         self._loop = asyncio.get_running_loop()
         self._steps: deque[Step[Any]] = deque()
@@ -116,7 +116,8 @@ class Groups:
     def abandon(self) -> None:
         """Stop in the middle, as a process does that dies: nobody is told anything."""
         self._closed = "the store was abandoned"
-        self._task.cancel()
+        if not self._loop.is_closed():
+            self._task.cancel()
         self._steps.clear()
         self._reads.clear()
         self._waiting.clear()
@@ -197,7 +198,7 @@ class Groups:
         """Let handlers have the slot; return those that are to be committed."""
         most = 1 if self._alone else MOST
         self._alone = max(0, self._alone - 1)
-        this = Round(self._engine, self._books, self._waiting, most=most, hold_limit=self.hold_limit)
+        this = Round(self._engine, self._books, self._waiting, most=most, hold_limit=self._hold_limit)
         self._round = this
         this.start()
         try:

@@ -62,6 +62,11 @@ class MemoryDatabase:
         """Whether somebody has it open, or may come back to it."""
         return bool(self._users) or self.is_left
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether those who used it ended with their loop, and never closed it."""
+        return self._loop is not None and self._loop.is_closed()
+
     def join(self, user: MemoryEngine) -> None:
         """Count a user in.
 
@@ -70,9 +75,9 @@ class MemoryDatabase:
         """
         loop = asyncio.get_running_loop()
         if self._users and self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
+            if not self.has_ended:
                 raise UsageError(f"{self._name} is open in another event loop; each loop needs a name of its own")
-            for each in list(self._users):  # they ended with their loop
+            for each in list(self._users):
                 each.abandon()
         self._loop = loop
         self._users.append(user)
@@ -114,7 +119,7 @@ class MemoryDisk:
     def database(self, service: str) -> MemoryDatabase:
         """Return the database of a service."""
         found = self._databases.get(service)
-        if found is None:
+        if found is None or (found.has_ended and not self._held):
             name = f"memory:{self.name} ({service})"
             found = self._databases[service] = MemoryDatabase(name, remember=self._power_cuts)
         return found
@@ -138,9 +143,15 @@ class MemoryDisk:
             raise UsageError("this disk does not know what was flushed: make it with power_cuts=True")
         self.database(service).power_cut()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody needs it still."""
+        databases = self._databases.values()
+        return self._held or any(database.is_used and not database.has_ended for database in databases)
+
     def __enter__(self) -> MemoryDisk:
-        if self.name in _disks:
-            raise UsageError(f"there is a disk of the name {self.name!r} already")
+        if self.name in _disks and _disks[self.name].is_used:
+            raise UsageError(f"there is a disk of the name {self.name!r} already, and it is used")
         _disks[self.name] = self
         self._held = True
         return self

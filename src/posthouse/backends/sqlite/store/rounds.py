@@ -39,7 +39,7 @@ class Round:
         books: on its connection.
         waiting: who waits for the slot, in order.
         most: so many get it.
-        hold_limit: how long one may have it, in seconds.
+        hold_limit: tells how long one may have it, in seconds.
 
     Attributes:
         over: is done when nobody has the slot any more.
@@ -48,7 +48,13 @@ class Round:
     """
 
     def __init__(
-        self, engine: Engine, books: Books, waiting: deque[Future[SlotTail]], *, most: int, hold_limit: Seconds
+        self,
+        engine: Engine,
+        books: Books,
+        waiting: deque[Future[SlotTail]],
+        *,
+        most: int,
+        hold_limit: Callable[[], Seconds],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: Future[None] = self._loop.create_future()
@@ -101,7 +107,7 @@ class Round:
             return
         self._left -= 1
         self._tail = SlotTail(self._engine, self._let_go)
-        self._timer = self._loop.call_later(self._hold_limit, self._tail.expire)
+        self._timer = self._loop.call_later(self._hold_limit(), self._tail.expire)
         waiter.set_result(self._tail)
 
     def _undone(self, _: Any, error: BaseException | None) -> None:

@@ -51,6 +51,7 @@ class SqliteStore:
         identity: which store it is; known once it is open.
         service: whose it is.
         instance: who has it open.
+        hold_limit: how long a handler may hold the write slot, in seconds.
         is_elsewhere: it was only looked at, and lies where it did not lie before.
     """
 
@@ -70,21 +71,10 @@ class SqliteStore:
         self._engine = engine
         self._clock = clock
         self._new_id = new_id or _random_id
-        self._hold_limit: Seconds = 1.0
+        self.hold_limit: Seconds = 1.0
         self._groups: Groups | None = None
         self._looking: Looking | None = None
         self._abandoned = False
-
-    @property
-    def hold_limit(self) -> Seconds:
-        """How long a handler may hold the write slot, in seconds."""
-        return self._hold_limit
-
-    @hold_limit.setter
-    def hold_limit(self, limit: Seconds) -> None:
-        self._hold_limit = limit
-        if self._groups is not None:
-            self._groups.hold_limit = limit
 
     async def open(self, *, schema: Sequence[str] = ()) -> None:
         """Connect, create what is not there, and find out who it is.
@@ -111,8 +101,7 @@ class SqliteStore:
         reader = None
         if engine.reader is not None:
             reader = SqliteBooks(engine.reader, self.identity, process=process, gone=engine.gone)
-        self._groups = Groups(engine, books, reader)
-        self._groups.hold_limit = self._hold_limit
+        self._groups = Groups(engine, books, reader, hold_limit=lambda: self.hold_limit)
         engine.on_abandon = self._abandon
 
     async def look(self) -> None:
@@ -137,7 +126,7 @@ class SqliteStore:
         if looking is not None:
             await looking.close()
         groups, self._groups = self._groups, None
-        if groups is not None:
+        if groups is not None and not self._abandoned:
             await groups.close(f"the store of {self.service!r} was closed")
             await self._engine.close()
 
