@@ -365,6 +365,11 @@ class Outbox:
         elif not ticket.done.done():
             ticket.done.set_result(outcome_of(call.outcome))
 
+    def unknown(self, call: Call) -> None:
+        """Tell those who wait for a call that nobody can say what became of it."""
+        for ticket in self._tickets.pop(call.id, ()):
+            self._fail(ticket, _forgotten(call.service, call.operation, call.id))
+
     def _unknown(self, place: int) -> None:
         sent = self.sent.pop(place, None)
         if sent is None:

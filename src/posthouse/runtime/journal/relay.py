@@ -14,7 +14,7 @@ from posthouse.errors import PosthouseError
 from posthouse.message.codec import encode
 from posthouse.message.message import Lane
 from posthouse.protocol.epoch import Identity
-from posthouse.protocol.lane import lane_of
+from posthouse.protocol.lane import lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.here import KEPT_BYTES, KEPT_FOR
@@ -131,6 +131,7 @@ class Relay:
                 self._ack()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
+            self._heed(self._store.read(lambda books: books.lanes_out()), self._looked_at_lanes)
             adoption = asyncio.ensure_future(self._adopt())
             self._heed(adoption, _nothing)
         if now >= self._forget:
@@ -153,8 +154,7 @@ class Relay:
                 continue
             if not call.state.asked:
                 self._outbox.sent.pop(call.place, None)
-                if call.outcome:
-                    self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+                self._tell(call)
                 continue
             message = self._stamped(call, lane)
             if sent.unwanted or call.state is CallState.CANCEL_WANTED:
@@ -354,8 +354,31 @@ class Relay:
     def _looked(self, calls: list[Call | None]) -> None:
         """Tell those who wait for calls that another instance of ours has sent."""
         for call in calls:
-            if call is not None and call.outcome:
-                self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+            if call is not None:
+                self._tell(call)
+
+    def _tell(self, call: Call) -> None:
+        if call.outcome:
+            self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+        elif call.state is CallState.UNKNOWN:
+            self._outbox.unknown(call)
+
+    def _looked_at_lanes(self, lanes: list[LaneOut]) -> None:
+        """Go on with what a sibling, or an operator, has changed: whose store a lane leads to, and what is final."""
+        known = self._outbox.lanes
+        moved = {lane.lane for lane in lanes if lane.lane in known and known[lane.lane].peer != lane.peer}
+        for lane in lanes:
+            if lane.lane in moved or lane.lane not in known:
+                self._outbox.known_lane(lane)
+        if moved:
+            self._adopted = False  # answers may have been taken back, which nobody sends again
+        final = {lane.lane: lane.final for lane in lanes}
+
+        def concerns(sent: Sent) -> bool:
+            lane = lane_of(sent.place)
+            return lane in moved or (lane in final and final[lane].holds(number_of(sent.place)))
+
+        self.hurry(concerns)
 
     def _heed(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
         done.add_done_callback(lambda done: self._heeded(done, then))
