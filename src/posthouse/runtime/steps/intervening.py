@@ -1,0 +1,282 @@
+"""The steps of an operator: run a parked request again, give one up, and say what becomes of a lane without a replier.
+
+Each is one transaction of the one store that has the say: of a request that of its replier, of a call that
+of its caller. What has been decided stays decided. Instances that run notice what was changed by themselves.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from posthouse.contracts.store import LaneOut
+from posthouse.errors import CallCanceledError, FailedError, FrameError
+from posthouse.message.codec import decode, encode
+from posthouse.message.message import Kind, Message, Mode, Refusal
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.inbox import RequestState, Then, may_run
+from posthouse.protocol.inbox import step as next_of_request
+from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
+from posthouse.protocol.outbox import CallState, Heard, Wants, step
+from posthouse.runtime.steps.applying import add_own, run_of
+from posthouse.runtime.steps.deciding import end_calls
+from posthouse.runtime.steps.receiving import Answer
+from posthouse.runtime.steps.wire import Outcome, outcome_bytes, reply_to, stamps_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import Books, Deceased
+    from posthouse.protocol.inbox import Request
+    from posthouse.protocol.outbox import Call
+    from posthouse.runtime.steps.here import Here
+
+PAGE: Final = 1000
+
+_OF_OUR_OWN: Final = frozenset({"on_reply", "on_ack"})
+"""What a store asks of itself when a reply or an ack has come: SERVICE.on_reply.OPERATION."""
+
+
+class Did(enum.Enum):
+    """What became of one dead letter."""
+
+    DONE = enum.auto()
+    DECIDED = enum.auto()
+    """It is decided: whoever asked was told that it is not done."""
+    UNKNOWN = enum.auto()
+    """There is no such letter."""
+    OVERTAKEN = enum.auto()
+    """The request is not parked any more: it was replayed, given up or canceled meanwhile."""
+    NOT_ASKED = enum.auto()
+    """Since a restore nobody has asked for it again; until its caller does, it must not run."""
+    NO_REQUEST = enum.auto()
+    """It is no request that could be made anew, but a run for a reply or an ack."""
+
+
+def is_own_run(place: int, operation: str) -> bool:
+    """Say whether something is run for a reply, or an ack, that came to this store."""
+    return lane_of(place) == SELF and operation.split(".")[1] in _OF_OUR_OWN
+
+
+# --- dead letters ---------------------------------------------------------------------------------------
+
+
+def replay(books: Books, number: int, *, now: Instant) -> Did:
+    """Have a parked request run again, under its own number, with all its attempts before it."""
+    letter = books.dead_letter(number)
+    if letter is None:
+        return Did.UNKNOWN
+    if letter.state == "failed":
+        return Did.DECIDED
+    row = _parked(books, letter, Then.REPLAY)
+    if row is None:
+        return Did.OVERTAKEN
+    lane = books.lane_in(lane_of(row.place))
+    newest = 0 if lane is None or lane.lane == SELF else books.newest_epoch(lane.caller.id)
+    if newest and not may_run(row.asked, row.asker, epoch=books.identity.epoch, newest_asker=newest):
+        return Did.NOT_ASKED
+    books.revive((row.place,), now)
+    books.drop_dead((number,))
+    return Did.DONE
+
+
+def replay_as_new(books: Books, number: int, here: Here, *, id: str) -> Did:
+    """Ask what a dead letter asked as a new request, of the store to itself; the letter goes.
+
+    Args:
+        books: the store's.
+        number: of the letter, whose request is decided.
+        here: our place.
+        id: of the new request.
+    """
+    letter = books.dead_letter(number)
+    if letter is None:
+        return Did.UNKNOWN
+    if is_own_run(letter.place, letter.operation):
+        return Did.NO_REQUEST
+    try:
+        old = decode(letter.frame)
+    except FrameError:
+        return Did.NO_REQUEST
+    message = Message(
+        Kind.REQUEST,
+        id,
+        letter.operation,
+        old.source,
+        here.now(),
+        old.data,
+        Mode.JOURNALED,
+        content_type=old.content_type,
+        subject=old.subject,
+        tenant=old.tenant,
+    )
+    add_own(books, id, letter.operation, encode(message), here)
+    books.drop_dead((number,))
+    return Did.DONE
+
+
+def drop(books: Books, number: int, here: Here, answers: list[Answer]) -> Did:
+    """Give a dead letter up: a parked request is decided as not done, of a failed one only the letter goes.
+
+    Args:
+        books: the store's.
+        number: of the letter.
+        here: our place.
+        answers: is given what its caller is to be told, once this is on the disk.
+    """
+    letter = books.dead_letter(number)
+    if letter is None:
+        return Did.UNKNOWN
+    books.drop_dead((number,))
+    row = _parked(books, letter, Then.REFUSE) if letter.state == "parked" else None
+    if row is None:
+        return Did.DONE if letter.state == "failed" else Did.OVERTAKEN
+    text = f"{row.operation} was given up by an operator: {letter.reason}"
+    outcome = Outcome(b"", Refusal(FailedError.code, text), done=False)
+    calls = books.calls_of(row.place)
+    if is_own_run(row.place, row.operation):
+        run = run_of(row.frame)
+        calls += books.calls_at((run.call,)) if run.call else []
+        at = number_of(row.place)
+        books.forget_requests(SELF, below=0, ranges=((at, at),))  # nobody will ask for it
+    else:
+        books.set_requests(((RequestState.NOT_DONE, 0.0, outcome_bytes(outcome), row.place),))
+        answers += _told(books, row, outcome, here)
+    end_calls(books, calls, [], [])
+    return Did.DONE
+
+
+def _parked(books: Books, letter: Deceased, then: Then) -> Request | None:
+    """Return the request of a letter, if it is still parked because of it."""
+    newest = books.dead_at(letter.place)
+    if newest is not None and newest.number > letter.number:
+        return None
+    rows = books.requests_at((letter.place,))
+    return next((row for row in rows if next_of_request(row.state, then) and row.state is RequestState.PARKED), None)
+
+
+def _told(books: Books, row: Request, outcome: Outcome, here: Here) -> Iterator[Answer]:
+    lane = books.lane_in(lane_of(row.place))
+    message = decode(row.frame)
+    stamps = message.lane
+    back = None if stamps is None or lane is None else stamps_back(stamps, books.identity, lane.over.floor)
+    store = "" if stamps is None else stamps.caller_store
+    answer = reply_to(message, outcome, back, source=here.service, now=here.now())
+    yield Answer(row.reply_to or message.reply_to, store, answer)
+
+
+# --- lanes ----------------------------------------------------------------------------------------------
+
+
+class Changed(msgspec.Struct, kw_only=True):
+    """What was done with the calls towards a service.
+
+    Attributes:
+        lanes: those that were changed, as they are now.
+        asked_again: ids of calls that are asked of another store now.
+        unknown: ids of calls of which nobody can ever say what became of them.
+        not_done: ids of calls that were never sent, and are not done.
+    """
+
+    lanes: list[LaneOut] = []
+    asked_again: list[str] = []
+    unknown: list[str] = []
+    not_done: list[str] = []
+
+
+def map_lanes(books: Books, service: str, store: Identity) -> Changed:
+    """Ask another store of a service what the one that a lane is bound to has not settled.
+
+    What it was asked and has not told is asked of the other one, which knows nothing of it: the effect may be in
+    both. What it has told, and no handler has used yet, is asked again as well.
+    """
+    changed = Changed()
+    for lane in books.lanes_out():
+        if lane.service != service or lane.closed or lane.peer.id == store.id:
+            continue
+        updates: list[tuple[CallState, bytes, int, bool, int]] = []
+        for call in _unsettled(books, lane):
+            state = step(call.state, Heard.PEER_RESTORED) or call.state
+            updates.append((state, b"" if state is CallState.OPEN else call.outcome, 0, False, call.place))
+            lane.pending += call.state is CallState.ANSWERED or call.parked
+            changed.asked_again.append(call.id)
+        lane.peer = store
+        lane.acked = 0
+        books.set_calls(updates)
+        books.save_lane_out(lane)
+        changed.lanes.append(lane)
+    return changed
+
+
+def retire_lanes(books: Books, service: str, *, now: Instant) -> Changed:
+    """End all that is under way towards a service whose store will never answer again.
+
+    A call that was sent is *unknown*. One that waits for a number was never sent, so it is not done; but one from
+    before a restore of ours may have been, in the life that was lost. The lane is bound to nobody afterwards: if
+    the service comes again, with whatever store, it is asked what is new.
+    """
+    changed = Changed()
+    for lane in books.lanes_out():
+        if lane.service != service or lane.closed:
+            continue
+        updates: list[tuple[CallState, bytes, int, bool, int]] = []
+        for call in _unsettled(books, lane):
+            state = step(call.state, Heard.OVER)
+            if state is None:  # answered: the handler that waited for it has the last word
+                continue
+            updates.append((state, call.outcome, call.outcome_epoch, False, call.place))
+            lane.final.add(number_of(call.place))
+            if state is CallState.UNKNOWN:
+                changed.unknown.append(call.id)
+            _wake(books, call, now)
+        books.set_calls(updates)
+        lane.pending = 0
+        lane.peer = Identity()
+        lane.closed = lane.epoch != books.identity.epoch
+        if not lane.closed:
+            _end_waiting(books, lane, changed, now)
+        books.save_lane_out(lane)
+        changed.lanes.append(lane)
+    return changed
+
+
+def _unsettled(books: Books, lane: LaneOut) -> Iterator[Call]:
+    after = -1
+    while page := books.unsettled(lane, after=after, limit=PAGE):
+        after = number_of(page[-1].place)
+        yield from page
+
+
+def _end_waiting(books: Books, lane: LaneOut, changed: Changed, now: Instant) -> None:
+    """Give what waits a number all the same, under which its end is kept."""
+    began = books.lives()[-1]
+    outcome = _outcome_of_unsent(lane.service)
+    while calls := books.take_waiting(lane.service, PAGE):
+        for call in calls:
+            lost = began.epoch > 1 and call.created < began.at
+            call.state = CallState.UNKNOWN if lost else CallState.NOT_DONE
+            call.outcome = b"" if lost else outcome
+            (changed.unknown if lost else changed.not_done).append(call.id)
+            call.place = place_of(lane.lane, lane.next)
+            lane.final.add(lane.next)
+            lane.next += 1
+            _wake(books, call, now)
+        books.add_calls(calls)
+    lane.waiting = 0
+
+
+def _outcome_of_unsent(service: str) -> bytes:
+    text = f"it was never sent: an operator has retired the lane to {service}"
+    return outcome_bytes(Outcome(b"", Refusal(CallCanceledError.code, text), done=False))
+
+
+def _wake(books: Books, call: Call, now: Instant) -> None:
+    """Have a handler run again that rests until a call is settled."""
+    if call.wants is not Wants.HANDLER:
+        return
+    for row in books.requests_at((call.work,)):
+        if row.state is RequestState.SUSPENDED:
+            books.set_requests(((RequestState.RECEIVED, now, b"", row.place),))
