@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ENOUGH: Final = 512
-"""Steps in one transaction: beyond that the loop would stand still for more than some milliseconds."""
+ENOUGH: Final = 256
+"""The weight of one transaction. Heavier ones let two services that wait for each other take turns instead of working
+at the same time: bounded ones did up to half as much again (benchmarks/spikes)."""
 
 STUCK: Final[Seconds] = 10.0
 """After so long in vain all that wait are told: a process that was stopped in its transaction holds the file."""
@@ -73,13 +74,15 @@ class Groups:
 
     # --- for those who write -------------------------------------------------------------------------------
 
-    def submit(self, run: Callable[[Books], T], *, flush: bool = False, reads: bool = False) -> Future[T]:
+    def submit(
+        self, run: Callable[[Books], T], *, flush: bool = False, reads: bool = False, weight: int = 1
+    ) -> Future[T]:
         """Let a step run in the next transaction; one that only reads need not wait for a handler."""
         future: Future[T] = self._loop.create_future()
         if self._closed:
             future.set_exception(UnavailableError(self._closed))
             return future
-        step = Step(run, future, flush=flush, reads=reads)
+        step = Step(run, future, flush=flush, reads=reads, weight=weight)
         if reads and self._engine.reader is not None and not self._steps and not self._under_way:
             if not self._reads:
                 self._loop.call_soon(self._read)
@@ -219,7 +222,7 @@ class Groups:
                 await do(self._engine, self._engine.sql.execute, "COMMIT")
             except apsw.Error as error:
                 failure = told(error, self._engine.path)
-                if len(ended) == 1:
+                if len(ended) == 1 and not steps:
                     ended[0].tell(failure)
                 else:
                     self._lose(ended, str(failure))
@@ -268,11 +271,12 @@ class Groups:
 
     def _take(self) -> list[Step[Any]]:
         steps = self._steps
-        if len(steps) <= ENOUGH:
-            group = list(steps)
-            steps.clear()
-            return group
-        return [steps.popleft() for _ in range(ENOUGH)]
+        group: list[Step[Any]] = []
+        weight = 0
+        while steps and (not group or weight + steps[0].weight <= ENOUGH):
+            weight += steps[0].weight
+            group.append(steps.popleft())
+        return group
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,10 @@ LETTERS: Final = select(_WHOLE, "FROM posthouse_dead WHERE number > ? ORDER BY n
 LETTERS_OF: Final = select(_WHOLE, "FROM posthouse_dead WHERE operation = ? AND number > ? ORDER BY number LIMIT ?")
 LETTERS_BY_CAUSE: Final = select(
     _WHOLE,
-    "FROM posthouse_dead WHERE cause = ? AND (?2 = '' OR operation = ?2) AND number > ? ORDER BY number LIMIT ?",
+    """
+FROM posthouse_dead
+WHERE cause = :cause AND (:operation = '' OR operation = :operation) AND number > :after ORDER BY number LIMIT :limit
+""",
 )
 LETTER_AT: Final = select(_WHOLE, "FROM posthouse_dead WHERE number = ?")
 LETTER_OF: Final = select(_WHOLE, "FROM posthouse_dead WHERE place = ? ORDER BY number DESC LIMIT 1")
@@ -47,7 +50,8 @@ class LetterBooks:
     def dead_letters(self, *, operation: str = "", cause: str = "", after: int = 0, limit: int = 100) -> list[Deceased]:
         """Return dead letters, oldest first, those behind the number `after`."""
         if cause:
-            found = self._sql.execute(LETTERS_BY_CAUSE, (cause, operation, after, limit))
+            asked = {"cause": cause, "operation": operation, "after": after, "limit": limit}
+            found = self._sql.execute(LETTERS_BY_CAUSE, asked)
         elif operation:
             found = self._sql.execute(LETTERS_OF, (operation, after, limit))
         else:

@@ -30,13 +30,16 @@ BEGIN: Final = "BEGIN IMMEDIATE"
 class Step(Generic[T]):
     """A step of a transaction, and what became of it."""
 
-    __slots__ = ("error", "flush", "future", "reads", "result", "run")
+    __slots__ = ("error", "flush", "future", "reads", "result", "run", "weight")
 
-    def __init__(self, run: Callable[[Books], T], future: Future[T], *, flush: bool, reads: bool) -> None:
+    def __init__(
+        self, run: Callable[[Books], T], future: Future[T], *, flush: bool, reads: bool, weight: int = 1
+    ) -> None:
         self.run = run
         self.future = future
         self.flush = flush
         self.reads = reads
+        self.weight = weight
         self.result: T
         self.error: BaseException | None = None
 
@@ -95,6 +98,8 @@ class Steps:
         try:
             self._together(steps)
         except Exception:
+            if not self._engine.connection.in_transaction:
+                raise
             sql.execute("ROLLBACK TO steps")
             self._each(steps)
         sql.execute("RELEASE steps")

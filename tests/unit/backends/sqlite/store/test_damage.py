@@ -1,0 +1,140 @@
+"""A row that is not as it was written is told, and is never a wrong result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+import pytest
+
+from posthouse.backends.sqlite.sql import Sql
+from posthouse.contracts.store import Books
+from posthouse.errors import StorageError
+from posthouse.protocol.outbox import CallState
+from posthouse.testing.conformance.stores.bench import call, lane_with, request, running
+from posthouse.testing.conformance.stores.letters import letter
+from tests.unit.backends.sqlite.store.conftest import OpenStore
+
+pytestmark = pytest.mark.anyio
+
+CALL = call(0, work=3, key="k", deadline=5.5, state=CallState.ANSWERED, outcome=b"so", outcome_epoch=1)
+REQUEST = request(0, outcome=b"so")
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "posthouse_calls": {
+        "id": "0af1",
+        "service": "stolen",
+        "operation": "stock.give",
+        "wants": 0,
+        "frame": b"another",
+        "digest": b"another",
+        "work": 4,
+        "nth": 1,
+        "key": "",
+        "created": 0.0,
+        "outcome": b"no",
+    },
+    "posthouse_requests": {
+        "id": "0af1",
+        "operation": "prices.list",
+        "digest": b"another",
+        "frame": b"another",
+        "outcome": b"no",
+    },
+    "posthouse_dead": {
+        "place": 5,
+        "id": "0af1",
+        "operation": "prices.list",
+        "frame": b"another",
+        "state": "failed",
+        "code": "another",
+        "reason": "another",
+        "detail": "another",
+        "attempts": 9,
+        "cause": "another",
+        "at": 0.0,
+    },
+}
+
+
+def fill(books: Books) -> None:
+    """Write a row of each kind."""
+    lane_with(books, [CALL])
+    books.add_requests([REQUEST])
+    books.add_dead(letter())
+
+
+def change(path: Path, statement: str, *values: Any) -> None:
+    """Change the file, as another program would."""
+    connection = apsw.Connection(str(path))
+    cast("Sql", connection.cursor()).execute(statement, values)
+    connection.close()
+
+
+def look(books: Books, table: str) -> None:
+    """Read the row of a table whole."""
+    if table == "posthouse_calls":
+        books.calls_listed()
+    elif table == "posthouse_requests":
+        books.requests_listed()
+    else:
+        books.dead_letters()
+
+
+@pytest.mark.parametrize(("table", "column"), [(table, column) for table in CHANGED for column in CHANGED[table]])
+async def test_a_value_that_has_changed_is_told_with_the_row(table: str, column: str, path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+    await store.read(lambda books: look(books, table))
+
+    change(path, f"UPDATE {table} SET {column} = ?", CHANGED[table][column])
+
+    with pytest.raises(StorageError, match=r"is damaged: its checksum") as refusal:
+        await store.read(lambda books: look(books, table))
+    place = 1 if table == "posthouse_dead" else CALL.place
+    assert str(place) in str(refusal.value)
+    assert refusal.value.code == "storage.unusable"
+
+
+async def test_a_row_that_lies_in_another_place_is_damaged(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    change(path, "UPDATE posthouse_requests SET place = place + 1")
+
+    with pytest.raises(StorageError):
+        await store.read(lambda books: books.requests_at([REQUEST.place + 1]))
+
+
+async def test_a_damaged_row_fails_its_step_and_no_other(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+    change(path, "UPDATE posthouse_requests SET operation = 'prices.list'")
+
+    good = store.commit(lambda books: books.open_lane_out("mail").lane, name="good")
+    bad = store.commit(lambda books: books.requests_at([REQUEST.place]), name="bad")
+
+    with pytest.raises(StorageError):
+        await bad
+    assert await good == 2
+
+
+async def test_what_is_written_over_by_the_rules_stays_sound(open_file: OpenStore):
+    store = await open_file()
+
+    def write(books: Books) -> None:
+        fill(books)
+        books.set_calls([(CallState.DONE, b"another", 2, True, CALL.place)])
+        books.set_frames([(b"anew", "two", CALL.place)])
+        books.add_requests([running(1), running(2), running(3)])
+        for number, kept in ((1, None), (2, b""), (3, b"less")):
+            place = running(number).place
+            books.decide(place, instance="one", attempt=1, state=REQUEST.state.DONE, outcome=b"so", frame=kept)
+        books.set_requests([(REQUEST.state.NOT_DONE, 0.0, b"canceled", REQUEST.place)])
+        books.ask_again([(7, 8, "another", REQUEST.place)])
+
+    await store.commit(write, name="write")
+
+    assert len(await store.read(lambda books: books.calls_listed())) == 1
+    assert len(await store.read(lambda books: books.requests_listed())) == 4
