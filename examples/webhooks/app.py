@@ -1,73 +1,53 @@
-"""GitHub webhooks in by HTTP, typed events out, and five services that do something with them.
+"""GitHub webhooks in by HTTP, and services that each do something with them, exactly once.
 
     posthouse up app.py        (here, where posthouse.toml is)
 
-    relay      takes each delivery behind the gateway, and tells what happened as typed events
+    relay      takes each delivery behind the gateway, and sends what happened to who needs it
     stats      counts everything, by repository
     chat       says in a channel who pushed and discussed what; asks the directory for the channel
     guard      keeps an eye on failed builds and on alerts; asks the directory too
     directory  knows which channel a repository has
+    board      shows what comes in: a side show, by events, which are queued in this version
 
-Every handler here writes to its service's own book, so they are plain functions: those run in threads,
-where waiting for the disk is allowed.
+All but the board are journaled, which is the default: what a handler writes by ctx.transaction() is kept
+together with what it sends, what it was told, and its reply, or nothing of it is. So no entry here
+needs a key that keeps a second one out, and none has it.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import github
-from book import Book
 from msgspec import Struct
 
-from posthouse import HttpRequest, Reject, Service
+from posthouse import Context, HttpRequest, Reject, Service
 from posthouse.sync import SyncContext
 
-relay, stats, chat, guard, directory = map(Service, ["relay", "stats", "chat", "guard", "directory"])
+SCHEMA = """
+CREATE TABLE entries (
+    what TEXT NOT NULL,        -- what was done
+    delivery TEXT NOT NULL,    -- for which delivery: the number that GitHub gave it
+    place TEXT NOT NULL,       -- the repository, or the organization
+    text TEXT NOT NULL
+)"""
+ENTER = "INSERT INTO entries VALUES (?, ?, ?, ?)"
 
-delivered = relay.event("delivered", github.Delivered)
-pushed = relay.event("pushed", github.Pushed)
-discussed = relay.event("discussed", github.Discussed)
-checked = relay.event("checked", github.Checked)
-alerted = relay.event("alerted", github.Alerted)
-
-BOOKS = {service.name: Book(service.name) for service in (relay, stats, chat, guard, directory)}
-
-# --- relay: from HTTP to events ----------------------------------------------------------------------
-
-
-@relay.handler(http="POST /github", status=202)
-def receive(request: HttpRequest, ctx: SyncContext) -> None:
-    """Take a delivery. Its signature has been checked by the gateway: see posthouse.toml."""
-    kind = request.headers.get("x-github-event", "")
-    delivery = request.headers.get("x-github-delivery", "")
-    if not kind or not delivery:
-        raise Reject("this is no delivery of GitHub: x-github-event or x-github-delivery is missing", status=400)
-    for event in github.events_of(kind, delivery, request.body):
-        publish(ctx, event)
-    BOOKS["relay"].enter("github", delivery, ctx.id, "", kind)
-
-
-def publish(ctx: SyncContext, event: github.Event) -> None:
-    """Tell an event to all who subscribe to it; it leaves when the handler has ended well."""
-    match event:
-        case github.Delivered():
-            ctx.publish(delivered, event)
-        case github.Pushed():
-            ctx.publish(pushed, event)
-        case github.Discussed():
-            ctx.publish(discussed, event)
-        case github.Checked():
-            ctx.publish(checked, event)
-        case github.Alerted():
-            ctx.publish(alerted, event)
-
+relay, stats, chat, guard, directory = (
+    Service(name, schema=[SCHEMA]) for name in ("relay", "stats", "chat", "guard", "directory")
+)
+board = Service("board")
+came = relay.event("came", github.Delivered)
 
 # --- directory: answers the others -------------------------------------------------------------------
 
 
-class Place(Struct):
-    """A repository, or an organization."""
+class Question(Struct):
+    """Where do people talk about this place? Asked for a delivery."""
 
-    name: str
+    delivery: str
+    place: str
 
 
 class Channel(Struct):
@@ -75,54 +55,104 @@ class Channel(Struct):
 
 
 @directory.handler
-def channel_of(place: Place, ctx: SyncContext) -> Channel:
-    """Say where people talk about a place."""
-    channel = Channel("#" + place.name.partition("/")[0].lower())
-    BOOKS["directory"].enter("asked", ctx.id, ctx.id, place.name, f"{ctx.caller} was told {channel.name}")
+async def channel_of(question: Question, ctx: Context) -> Channel:
+    """Say where people talk about a place, and keep who asked."""
+    channel = Channel("#" + question.place.partition("/")[0].lower())
+    db = await ctx.transaction()
+    await db.execute(ENTER, ("answered", question.delivery, question.place, f"{ctx.caller} was told {channel.name}"))
     return channel
 
 
-# --- stats: hears everything -------------------------------------------------------------------------
+# --- stats: counts everything ------------------------------------------------------------------------
 
 
-@stats.on(delivered)
-def count(event: github.Delivered, ctx: SyncContext) -> None:
-    """Count a delivery; how many a repository has is a question to the book."""
-    what = f"{event.kind}.{event.action}" if event.action else event.kind
-    BOOKS["stats"].enter("delivered", event.delivery, ctx.id, event.place, f"{what} by {event.who}")
+@stats.handler
+async def count(news: github.Delivered, ctx: Context) -> None:
+    """Count a delivery; how many a repository has is a question to the entries."""
+    what = f"{news.kind}.{news.action}" if news.action else news.kind
+    db = await ctx.transaction()
+    await db.execute(ENTER, ("counted", news.delivery, news.place, f"{what} by {news.who}"))
 
 
-# --- chat: hears what people do ----------------------------------------------------------------------
+# --- chat: says what people do -----------------------------------------------------------------------
 
 
-@chat.on(pushed)
-def tell_push(event: github.Pushed, ctx: SyncContext) -> None:
+@chat.handler
+async def tell_push(news: github.Pushed, ctx: Context) -> None:
     """Say who pushed."""
-    channel = ctx.call(channel_of, Place(event.place), timeout="5s")
-    text = f"{channel.name}: {event.who} pushed {event.commits} commits to {event.ref}"
-    BOOKS["chat"].enter("pushed", event.delivery, ctx.id, event.place, text)
+    channel = await ctx.call(channel_of, Question(news.delivery, news.place))
+    text = f"{channel.name}: {news.who} pushed {news.commits} commits to {news.ref}"
+    db = await ctx.transaction()
+    await db.execute(ENTER, ("told push", news.delivery, news.place, text))
 
 
-@chat.on(discussed)
-def tell_talk(event: github.Discussed, ctx: SyncContext) -> None:
+@chat.handler
+async def tell_talk(news: github.Discussed, ctx: Context) -> None:
     """Say who discussed what."""
-    channel = ctx.call(channel_of, Place(event.place), timeout="5s")
-    text = f"{channel.name}: {event.who} {event.action} #{event.number} {event.title}"
-    BOOKS["chat"].enter("discussed", event.delivery, ctx.id, event.place, text)
+    channel = await ctx.call(channel_of, Question(news.delivery, news.place))
+    text = f"{channel.name}: {news.who} {news.action} #{news.number} {news.title}"
+    db = await ctx.transaction()
+    await db.execute(ENTER, ("told talk", news.delivery, news.place, text))
 
 
-# --- guard: hears what needs somebody ----------------------------------------------------------------
+# --- guard: watches what needs somebody; plain functions do as well, and run in threads ---------------
 
 
-@guard.on(checked)
-def watch(event: github.Checked, ctx: SyncContext) -> None:
+@guard.handler
+def watch(news: github.Checked, ctx: SyncContext) -> None:
     """Note how a check stands."""
-    BOOKS["guard"].enter("checked", event.delivery, ctx.id, event.place, f"{event.name}: {event.conclusion}")
+    db = ctx.transaction()
+    db.execute(ENTER, ("watched", news.delivery, news.place, f"{news.name}: {news.conclusion}"))
 
 
-@guard.on(alerted)
-def alarm(event: github.Alerted, ctx: SyncContext) -> None:
+@guard.handler
+def alarm(news: github.Alerted, ctx: SyncContext) -> None:
     """Say in the channel of the place what was found there."""
-    channel = ctx.call(channel_of, Place(event.place), timeout="5s")
-    text = f"{channel.name}: {event.severity}: {event.summary} ({event.action})"
-    BOOKS["guard"].enter("alerted", event.delivery, ctx.id, event.place, text)
+    channel = ctx.call(channel_of, Question(news.delivery, news.place))
+    text = f"{channel.name}: {news.severity}: {news.summary} ({news.action})"
+    db = ctx.transaction()
+    db.execute(ENTER, ("raised alarm", news.delivery, news.place, text))
+
+
+# --- relay: from HTTP to those who need it -----------------------------------------------------------
+
+
+@relay.handler(http="POST /github", status=202)
+async def receive(request: HttpRequest, ctx: Context) -> None:
+    """Take a delivery. Its signature has been checked by the gateway: see posthouse.toml."""
+    kind = request.headers.get("x-github-event", "")
+    delivery = request.headers.get("x-github-delivery", "")
+    if not kind or not delivery:
+        raise Reject("this is no delivery of GitHub: x-github-event or x-github-delivery is missing", status=400)
+    for news in github.news_of(kind, delivery, request.body):
+        await pass_on(news, ctx)
+    db = await ctx.transaction()
+    await db.execute(ENTER, ("received", delivery, "", kind))
+
+
+async def pass_on(news: github.News, ctx: Context) -> None:
+    """Send news to who needs it; it leaves when the handler has ended well, and its entry is there."""
+    match news:
+        case github.Delivered():
+            await ctx.send(count, news)
+            await ctx.publish(came, news)
+        case github.Pushed():
+            await ctx.send(tell_push, news)
+        case github.Discussed():
+            await ctx.send(tell_talk, news)
+        case github.Checked():
+            await ctx.send(watch, news)
+        case github.Alerted():
+            await ctx.send(alarm, news)
+
+
+# --- board: the side show ----------------------------------------------------------------------------
+
+LINES = Path(os.environ.get("WEBHOOKS_BOARD") or Path(__file__).with_name(".posthouse") / "board.txt")
+
+
+@board.on(came)
+def show(news: github.Delivered) -> None:
+    """Add a line to the board. Events are queued: one may come twice, or be lost with the transport."""
+    with LINES.open("a", encoding="utf-8") as lines:
+        lines.write(f"{news.delivery} {news.kind} {news.place}\n")

@@ -1,38 +1,48 @@
-"""The demo: real webhooks, services in processes of their own, and one of them killed on the way.
+"""The demo: real webhooks, services in processes of their own, and one of them killed every half second.
 
-    make demo                              or: python examples/webhooks/demo.py
-    make demo ARGS="--kill chat --keep"    kills another one, and keeps what it wrote
+    make demo                                  or: python examples/webhooks/demo.py
+    make demo ARGS="--seed 7 --kills 40"       another storm, and a longer one
+    make demo ARGS="--keep"                    keeps the directory with the stores and the log
 
-`posthouse up` runs the gateway and the five services of app.py on a fresh directory. All recorded
-deliveries go through the gateway, one service is killed (kill -9) while it is at work, and when all is
-quiet the services' own books are read. The last line is JSON; the exit status is 0 only if nothing
-is missing from the books.
+`posthouse up` runs the gateway and the services of app.py on a fresh directory. Recorded deliveries go
+through the gateway, while processes are killed (kill -9) at random moments, the gateway too, and the
+transport is deleted once under all of them. When all is quiet, the services' own stores are read. The last
+line is JSON; the exit status is 0 only if nothing is lost and nothing was done twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import NoReturn
 
 from ledger import Ledger
 from sender import HERE, Sender, recorded, shared_secret
+from storm import Storm
 from system import System
 
-SERVICES = ("relay", "stats", "chat", "guard", "directory")
-CONNECTIONS = 8
+PARTS = ("gateway", "relay", "stats", "chat", "guard", "directory", "board")
+CONNECTIONS = 16
+RATE = 60.0
+"""Deliveries a second: it rains for about as long as it storms."""
+
 PATIENCE = 45.0
-"""Seconds for everything to be handled, after all was sent."""
+"""Seconds for everything to be done, after all was sent."""
+
+NEWS = 2.0
+"""Seconds between two lines that say how far it is."""
 
 START = time.monotonic()
 
@@ -44,15 +54,17 @@ def say(text: str) -> None:
 
 def main() -> int:
     """Run the demo, and clean up whatever happens."""
-    options = argparse.ArgumentParser(description="Real webhooks through five services, one of which is killed.")
-    options.add_argument("--kill", default="relay", choices=SERVICES, help="which one [default: relay]")
-    options.add_argument("--keep", action="store_true", help="keep the directory with queues, books and logs")
+    options = argparse.ArgumentParser(description="Real webhooks through services that are killed all the time.")
+    options.add_argument("--seed", type=int, default=1, help="of who is killed when [default: 1]")
+    options.add_argument("--kills", type=int, default=30, help="how many [default: 30]")
+    options.add_argument("--rounds", type=int, default=3, help="how often each recording is sent [default: 3]")
+    options.add_argument("--keep", action="store_true", help="keep the directory with stores and log")
     chosen = options.parse_args()
 
     signal.signal(signal.SIGTERM, end)
     folder = Path(tempfile.mkdtemp(prefix="posthouse-"))
     try:
-        return play(folder, kill=chosen.kill)
+        return play(folder, seed=chosen.seed, kills=chosen.kills, rounds=chosen.rounds)
     except RuntimeError as error:
         say(f"The demo failed: {error}")
         return 1
@@ -66,16 +78,17 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def play(folder: Path, *, kill: str) -> int:
-    """Start, send, kill, wait, stop, and read the books; return the exit status."""
-    deliveries = recorded()
+def play(folder: Path, *, seed: int, kills: int, rounds: int) -> int:
+    """Start, send, kill, wait, stop, and read the stores; return the exit status."""
+    rng = Random(seed)
+    deliveries = recorded(rounds, rng)
     kinds = len({delivery.kind for delivery in deliveries})
-    books = folder / "books"
-    ledger = Ledger(books, deliveries)
+    board = folder / "board.txt"
+    ledger = Ledger(folder, board, deliveries)
     port = free_port()
 
-    say(f"Starting a gateway and {len(SERVICES)} services, each a process of its own, on {folder}")
-    with System(HERE / "app.py", data=folder, port=port, books=books, tell=say) as system:
+    say(f"Starting a gateway and {len(PARTS) - 1} services, each a process of its own, on {folder}")
+    with System(HERE / "app.py", data=folder, port=port, board=board, tell=say) as system:
         system.wait_until_ready()
         say(f"Ready: http://127.0.0.1:{port}/github")
 
@@ -85,80 +98,89 @@ def play(folder: Path, *, kill: str) -> int:
         if status != 401:
             raise RuntimeError("the forged delivery was not refused with 401")
 
-        say(f"Sending {len(deliveries)} deliveries of {kinds} kinds, {CONNECTIONS} at a time")
+        say(f"Sending {len(deliveries)} deliveries of {kinds} kinds, {RATE:g} a second; {kills} kills meanwhile")
         began = time.monotonic()
-
-        def on_taken(count: int) -> None:
-            if count == len(deliveries) // 3:
-                say(f"{count} are in. kill -9 {system.pids[kill]}: {kill} dies in the middle of its work")
-                os.kill(system.pids[kill], signal.SIGKILL)
-            elif count % 100 == 0:
-                say(f"{count} are in")
-
-        sender.send_all(deliveries, connections=CONNECTIONS, taken=on_taken)
-        repeated = f", {sender.again} after being sent again" if sender.again else ""
-        say(f"All {len(deliveries)} are in{repeated}. Waiting until every service has done its part")
-
-        if not quiet_in_time(system, ledger):
-            say(f"The queues are not empty after {PATIENCE:g} s. The last lines of the log:")
-            print("\n".join(system.log()[-20:]))
+        storm = Storm(system, PARTS, kills=kills, rng=rng, tell=say)
+        with progress(sender, ledger, len(deliveries)):
+            storm.begin()
+            try:
+                sender.send_all(deliveries, connections=CONNECTIONS, rate=RATE)
+                say(f"All {len(deliveries)} are taken, after {sender.again} were sent again")
+                storm.over()
+            finally:
+                storm.calm()
+            system.wait_until_whole()
+            say("No more kills. Waiting until all is done")
+            if not quiet_in_time(system, ledger):
+                say(f"It is not quiet after {PATIENCE:g} s. The last lines of the log:")
+                print("\n".join(system.log()[-20:]))
         seconds = time.monotonic() - began
-        system.wait_until_restarted(kill)
         dead = system.dead_letters()
         say("Stopping")
     if system.alive():
         raise RuntimeError(f"these processes are left: {system.alive()}")
     say("Stopped; no process is left")
-    return report(ledger, dead=dead, killed=kill, again=sender.again, seconds=seconds)
+    return report(ledger, system, sender, wipes=storm.wipes, dead=dead, seconds=seconds)
 
 
-def report(ledger: Ledger, *, dead: int, killed: str, again: int, seconds: float) -> int:
-    """Print what is in the books; return the exit status."""
+def report(ledger: Ledger, system: System, sender: Sender, *, wipes: int, dead: int, seconds: float) -> int:
+    """Print what is in the stores; return the exit status."""
     lines = ledger.lines()
-    lost = ledger.lost()
-    print("\nWhat the services have in their own books:\n")
-    print(f"  {'service':<11}{'heard':<11}{'should':>8}{'has':>8}{'lost':>8}{'twice':>8}")
+    lost, double = sum(line.lost for line in lines), sum(line.double for line in lines)
+    print("\nWhat the services have in their own stores:\n")
+    print(f"  {'service':<11}{'what it did':<15}{'should':>8}{'has':>8}{'lost':>8}{'double':>8}")
     for line in lines:
-        missing = line.expected - line.found
-        print(f"  {line.service:<11}{line.event:<11}{line.expected:>8}{line.found:>8}{missing:>8}{line.again:>8}")
-    print(f"  {'directory':<11}{'questions':<11}{'':>8}{ledger.asked():>8}")
-    duplicates = sum(line.again for line in lines)
-    if duplicates:
-        print("\n  twice: came again because of the kill, was known by its number, and was entered once")
-    print("\nAnd some of what stands in them:\n")
-    for service, event in (("chat", "discussed"), ("chat", "pushed"), ("guard", "alerted"), ("directory", "asked")):
-        print(f"  {service:<11}{ledger.last(service, event)}")
+        print(f"  {line.service:<11}{line.what:<15}{line.expected:>8}{line.found:>8}{line.lost:>8}{line.double:>8}")
+    print("\nSome of what stands in them:\n")
+    for service, what in (("chat", "told talk"), ("chat", "told push"), ("guard", "raised alarm")):
+        print(f"  {service:<11}{ledger.last(service, what)}")
+    missed, twice = ledger.board()
+    print(f"\nBeside them the board, by events, which are queued: {missed} were lost, {twice} came twice")
+    print(f"Killed: {', '.join(f'{part} {count}' for part, count in sorted(system.kills.items()))}")
 
-    handled = Counter[str]()
-    for line in lines:
-        handled[line.service] += line.found
     result = {
-        "received": handled["relay"],
-        "handled": handled,
+        "received": sender.taken,
+        "effects": sum(line.found for line in lines),
         "lost": lost,
-        "duplicates": duplicates,
+        "double": double,
+        "kills": system.kills.total(),
+        "wipes": wipes,
+        "seconds": round(seconds, 1),
+        "sent_again": sender.again,
         "dead_letters": dead,
-        "sent_again": again,
-        "killed": killed,
-        "seconds": round(seconds, 2),
+        "ended_otherwise": len(system.ended),
+        "events": {"lost": missed, "twice": twice},
     }
     print(f"\n{json.dumps(result)}")
-    return 0 if lost == 0 and dead == 0 else 1
+    return 0 if lost == double == dead == 0 else 1
 
 
 def quiet_in_time(system: System, ledger: Ledger) -> bool:
-    """Wait until all queues are empty, for PATIENCE at most; return whether they are.
-
-    The books are cheap to look at, and queues that are not empty are looked at again when the books are complete.
-    """
+    """Wait until everything is done and nothing is under way, for PATIENCE at most; return whether it is so."""
     until = time.monotonic() + PATIENCE
-    while system.stored():
+    while ledger.count() < ledger.expected or system.under_way():
         if time.monotonic() > until:
             return False
-        soon = time.monotonic() + 1.0
-        while ledger.lost() and time.monotonic() < soon:
-            time.sleep(0.02)
+        time.sleep(0.1)
     return True
+
+
+@contextmanager
+def progress(sender: Sender, ledger: Ledger, wanted: int) -> Generator[None]:
+    """Say how far it is, every now and then, as long as the block lasts."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(NEWS):
+            say(f"  {sender.taken} of {wanted} taken, {ledger.count()} of {ledger.expected} effects")
+
+    teller = threading.Thread(target=tell, name="progress")
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def end(number: int, _frame: FrameType | None) -> NoReturn:

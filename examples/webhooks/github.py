@@ -1,7 +1,7 @@
-"""What GitHub sends, and the events that it becomes here.
+"""What GitHub sends, and the news that it becomes here.
 
 A delivery of GitHub has up to 27 KB; the services behind the relay need a few fields of it. So the
-relay reads those, and the rest of the system knows only the events below. Fields that nobody here
+relay reads those, and the rest of the system knows only the news below. Fields that nobody here
 needs are not named, and do no harm.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, json
 
-# --- our events: flat, typed, and each with the number that GitHub gave the delivery -----------------
+# --- our news: flat, typed, and each with the number that GitHub gave the delivery -------------------
 
 
 class Delivered(Struct):
@@ -64,7 +64,7 @@ class Alerted(Struct):
     summary: str
 
 
-Event = Delivered | Pushed | Discussed | Checked | Alerted
+News = Delivered | Pushed | Discussed | Checked | Alerted
 
 # --- GitHub's payloads: the fields that matter here -------------------------------------------------
 
@@ -136,8 +136,8 @@ class Payload(Struct):
     security_advisory: Advisory | None = None
 
 
-def events_of(kind: str, delivery: str, body: bytes) -> Iterator[Event]:
-    """Yield the events that a delivery becomes: always Delivered, and what is known of its kind.
+def news_of(kind: str, delivery: str, body: bytes) -> Iterator[News]:
+    """Yield the news that a delivery brings: always Delivered, and what is known of its kind.
 
     Args:
         kind: the header X-GitHub-Event.

@@ -1,98 +1,106 @@
-"""Compares what the services have in their books with what they should have.
+"""Compares what the services have in their stores with what they should have.
 
-What should be there follows from the deliveries alone; what is there, from the books alone. What the
-sender believes, or what went over the wire, does not count.
+What should be there follows from the deliveries alone; what is there, from the services' own tables in
+their stores. What the sender believes, or what went over the wire, does not count.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apsw
 import github
 from sender import Delivery
 
-HEARS = {
-    github.Delivered: ("stats", "delivered"),
-    github.Pushed: ("chat", "pushed"),
-    github.Discussed: ("chat", "discussed"),
-    github.Checked: ("guard", "checked"),
-    github.Alerted: ("guard", "alerted"),
+DONE_FOR: dict[type, list[tuple[str, str]]] = {
+    github.Delivered: [("stats", "counted")],
+    github.Pushed: [("chat", "told push"), ("directory", "answered")],
+    github.Discussed: [("chat", "told talk"), ("directory", "answered")],
+    github.Checked: [("guard", "watched")],
+    github.Alerted: [("guard", "raised alarm"), ("directory", "answered")],
 }
-"""Which service has to enter which event, under which name."""
+"""Which service has to do what for which news."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one service has to show for one event.
+    """What one service has to show for one thing that it does.
 
     Attributes:
-        service: whose book it is.
-        event: what it heard.
-        expected: entries that should be there.
-        found: those of them that are.
-        again: how often one of them was brought again, and had been entered already.
+        service: whose store it is.
+        what: it did.
+        expected: deliveries for which it should have been done.
+        found: entries that are there.
+        lost: deliveries without an entry.
+        double: entries beyond the first of a delivery, or of a delivery that has no need of one.
     """
 
     service: str
-    event: str
+    what: str
     expected: int
     found: int
-    again: int
+    lost: int
+    double: int
 
 
 class Ledger:
-    """All books together."""
+    """All stores together, and the board beside them."""
 
-    def __init__(self, books: Path, deliveries: Sequence[Delivery]) -> None:
-        self._books = books
-        self._expected: dict[tuple[str, str], set[str]] = {
-            ("relay", "github"): {delivery.number for delivery in deliveries},
-            **{place: set() for place in HEARS.values()},
-        }
+    def __init__(self, data: Path, board: Path, deliveries: Sequence[Delivery]) -> None:
+        self._stores = data / "stores"
+        self._board = board
+        self._deliveries = {delivery.number for delivery in deliveries}
+        self._expected: dict[tuple[str, str], set[str]] = {("relay", "received"): self._deliveries}
         for delivery in deliveries:
-            for event in github.events_of(delivery.kind, delivery.number, delivery.body):
-                self._expected[HEARS[type(event)]].add(delivery.number)
+            for news in github.news_of(delivery.kind, delivery.number, delivery.body):
+                for place in DONE_FOR[type(news)]:
+                    self._expected.setdefault(place, set()).add(delivery.number)
+        self.expected = sum(map(len, self._expected.values()))
 
     def lines(self) -> list[Line]:
         """Return what is there now."""
-        entries: dict[tuple[str, str], Counter[str]] = {}
+        found: dict[tuple[str, str], Counter[str]] = {place: Counter() for place in self._expected}
         for service in dict.fromkeys(service for service, _ in self._expected):
-            for event, delivery, times in self._entries(service):
-                entries.setdefault((service, event), Counter())[delivery] = times
+            for what, delivery in self._rows(service, "SELECT what, delivery FROM entries"):
+                found.setdefault((service, what), Counter())[delivery] += 1
         lines: list[Line] = []
-        for (service, event), expected in self._expected.items():
-            have = entries.get((service, event), Counter())
-            found = expected & have.keys()
-            lines.append(Line(service, event, len(expected), len(found), sum(have.values()) - len(have)))
+        for (service, what), entries in found.items():
+            expected = self._expected.get((service, what), set())
+            there = expected & entries.keys()
+            total = entries.total()
+            lines.append(
+                Line(service, what, len(expected), total, len(expected) - len(there), double=total - len(there))
+            )
         return lines
 
-    def lost(self) -> int:
-        """Return how many entries are missing now."""
-        return sum(line.expected - line.found for line in self.lines())
+    def count(self) -> int:
+        """Return how many entries there are in all stores; cheap enough to be asked often."""
+        services = dict.fromkeys(service for service, _ in self._expected)
+        return sum(row[0] for service in services for row in self._rows(service, "SELECT count(*) FROM entries"))
 
-    def asked(self) -> int:
-        """Return how often the directory has answered."""
-        return sum(1 for _ in self._entries("directory"))
-
-    def last(self, service: str, event: str) -> str:
-        """Return the text of the last entry of an event in a service's book."""
-        rows = self._rows(service, "SELECT text FROM entries WHERE event = ? ORDER BY rowid DESC LIMIT 1", event)
+    def last(self, service: str, what: str) -> str:
+        """Return the text of the last entry of a kind."""
+        rows = self._rows(service, "SELECT text FROM entries WHERE what = ? ORDER BY rowid DESC LIMIT 1", what)
         return rows[0][0] if rows else "nothing"
 
-    def _entries(self, service: str) -> Iterator[tuple[str, str, int]]:
-        yield from self._rows(service, "SELECT event, delivery, times FROM entries")
+    def board(self) -> tuple[int, int]:
+        """Return of how many deliveries the board knows nothing, and how many it has more than once."""
+        lines = self._board.read_text(encoding="utf-8").splitlines() if self._board.exists() else []
+        shown = Counter(line.partition(" ")[0] for line in lines)
+        return len(self._deliveries - shown.keys()), shown.total() - len(shown)
 
-    def _rows(self, service: str, query: str, *values: object) -> list[Any]:
-        path = self._books / f"{service}.db"
+    def _rows(self, service: str, query: str, *values: str) -> list[Any]:
+        path = self._stores / f"{service}.db"
         if not path.exists():
             return []
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
-            if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchall():
-                return []
-            return file.execute(query, values).fetchall()
+        file = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            file.set_busy_timeout(5000)
+            rows: Any = file.execute(query, values)  # pyright: ignore[reportUnknownMemberType] - apsw's, in part
+            return list(rows)
+        finally:
+            file.close()

@@ -1,7 +1,8 @@
 """GitHub's side of the demo: deliveries as GitHub makes them, sent by HTTP as GitHub sends them.
 
-What the receiver did not take (no connection, or a status of 500 and more) is sent again under the
-same number, as somebody would who presses "Redeliver" on GitHub's page of a webhook.
+What was not taken is sent again under the same number, as somebody would who presses "Redeliver" on
+GitHub's page of a webhook. A connection that breaks is no answer: the delivery may have been taken, and
+whoever sends it again cannot know. That it takes effect once all the same is the gateway's affair.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import threading
 import time
 import tomllib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from random import Random
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
 """Seconds after which a delivery that nobody takes is given up."""
+
+_LATER = frozenset({404, 409})
+"""404: a gateway that was started again knows no route, until the services have told theirs to the new
+transport. 409: the same delivery is still at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,14 @@ class Delivery:
         }
 
 
-def recorded() -> list[Delivery]:
-    """Return the recorded deliveries, each with a number of its own."""
+def recorded(rounds: int, rng: Random) -> list[Delivery]:
+    """Return the recorded deliveries, so many times, each with a number of its own."""
     deliveries: list[Delivery] = []
-    for line in (HERE / "github-webhooks.jsonl").read_text(encoding="utf-8").splitlines():
-        recording = json.loads(line)
+    lines = (HERE / "github-webhooks.jsonl").read_text(encoding="utf-8").splitlines()
+    for recording in map(json.loads, lines * rounds):
         body = json.dumps(recording["payload"], separators=(",", ":"), ensure_ascii=False).encode()
-        deliveries.append(Delivery(recording["event"], str(uuid.uuid4()), body))
+        number = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        deliveries.append(Delivery(recording["event"], number, body))
     return deliveries
 
 
@@ -71,13 +78,16 @@ class Sender:
     """Sends deliveries to one gateway, over a few connections.
 
     Attributes:
-        again: how often one was sent again.
+        taken: how many were taken so far.
+        again: how often one was sent again that may have been taken: its connection broke, or the answer was no yes.
     """
 
     def __init__(self, host: str, port: int, *, secret: bytes) -> None:
+        self.taken = 0
         self.again = 0
         self._address = (host, port)
         self._secret = secret
+        self._counting = threading.Lock()
         self._of_thread = threading.local()
         self._giving_up = threading.Event()
 
@@ -86,52 +96,61 @@ class Sender:
         status, body = self._post(delivery, delivery.headers(b"a guess"))
         return status, json.loads(body).get("code", "")
 
-    def send_all(self, deliveries: Sequence[Delivery], *, connections: int, taken: Callable[[int], object]) -> None:
+    def send_all(self, deliveries: Sequence[Delivery], *, connections: int, rate: float) -> None:
         """Send all, each until it is taken.
 
         Args:
             deliveries: what to send.
             connections: how many at once.
-            taken: is told how many have been taken, after each.
+            rate: how many a second; what was held up is sent as fast as it goes.
 
         Raises:
             RuntimeError: one was refused, or nobody took it for PATIENCE.
         """
-        lock, count = threading.Lock(), 0
+        began = time.monotonic()
 
-        def send(delivery: Delivery) -> None:
-            nonlocal count
+        def send(place: int, delivery: Delivery) -> None:
+            if self._giving_up.wait(max(0.0, began + place / rate - time.monotonic())):
+                return
             try:
                 self._send(delivery)
             except BaseException:
                 self._giving_up.set()
                 raise
-            with lock:
-                count += 1
-                taken(count)
 
         with ThreadPoolExecutor(connections) as threads:
-            sent = [threads.submit(send, delivery) for delivery in deliveries]
+            sent = [threads.submit(send, place, delivery) for place, delivery in enumerate(deliveries)]
             try:
                 for done in sent:
                     done.result()
             except BaseException:  # Ctrl-C, too: what was not begun is not sent any more
+                self.give_up()
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def give_up(self) -> None:
+        """Send nothing any more."""
+        self._giving_up.set()
 
     def _send(self, delivery: Delivery) -> None:
         headers = delivery.headers(self._secret)
         until = time.monotonic() + PATIENCE
         while True:
+            in_doubt = 1
             try:
                 status, body = self._post(delivery, headers)
+            except ConnectionRefusedError as error:
+                status, body, in_doubt = 0, repr(error).encode(), 0
             except (OSError, HTTPException) as error:
                 status, body = 0, repr(error).encode()
             if 200 <= status < 300:
+                with self._counting:
+                    self.taken += 1
                 return
-            if 0 < status < 500 or time.monotonic() > until or self._giving_up.wait(0.1):
+            if (0 < status < 500 and status not in _LATER) or time.monotonic() > until or self._giving_up.wait(0.1):
                 raise RuntimeError(f"{delivery.kind} {delivery.number} was not taken: {status} {body.decode()}")
-            self.again += 1
+            with self._counting:
+                self.again += in_doubt
 
     def _post(self, delivery: Delivery, headers: dict[str, str]) -> tuple[int, bytes]:
         connection: HTTPConnection | None = getattr(self._of_thread, "connection", None)

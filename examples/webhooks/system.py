@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,21 +23,25 @@ class System:
     """Runs a program with `posthouse up`; entering it starts all, leaving it ends all.
 
     Attributes:
-        pids: the process of each service, and of the gateway, as they are now.
+        kills: how often each part was killed.
+        ended: how the parts ended that nobody killed.
     """
 
-    def __init__(self, app: Path, *, data: Path, port: int, books: Path, tell: Callable[[str], object]) -> None:
-        self.pids: dict[str, int] = {}
+    def __init__(self, app: Path, *, data: Path, port: int, board: Path, tell: Callable[[str], object]) -> None:
+        self.kills = Counter[str]()
+        self.ended: list[str] = []
+        self._pids: dict[str, int] = {}
+        self._killed: set[int] = set()
+        self._data = data
         self._where = ["--data", str(data), "--config", str(app.with_name("posthouse.toml")), "--json"]
         self._command = [*POSTHOUSE, "up", str(app), "--bind", f"127.0.0.1:{port}", *self._where]
         # Settings of the one who runs the demo are for other programs.
         own = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
-        self._environment = {**own, "WEBHOOKS_BOOKS": str(books)}
+        self._environment = {**own, "WEBHOOKS_BOARD": str(board)}
         self._log = data / "log.jsonl"
         self._tell = tell
         self._changed = threading.Condition()
         self._is_ready = self._has_ended = False
-        self._died: set[str] = set()
         self._ever: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -72,17 +77,38 @@ class System:
             if not self._is_ready or self._has_ended:
                 raise RuntimeError("the system did not start")
 
-    def wait_until_restarted(self, part: str) -> None:
-        """Wait until a part that died runs again.
+    def kill(self, part: str) -> int:
+        """Kill a part (kill -9), as soon as it runs; return which process that was.
 
         Raises:
-            RuntimeError: it does not, for START_WITHIN.
+            RuntimeError: it does not run, for START_WITHIN.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: part in self.pids and part in self._died, START_WITHIN):
+            if not self._changed.wait_for(lambda: part in self._pids or self._has_ended, START_WITHIN):
                 raise RuntimeError(f"{part} was not started again")
+            pid = self._pids.pop(part, 0)
+            if pid:  # else all has ended, and so does the demo
+                self._killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+                self.kills[part] += 1
+            return pid
 
-    def stored(self) -> int:
+    def wipe(self) -> None:
+        """Delete the transport under everybody who uses it: queues, contracts, subscriptions, who is there."""
+        for path in sorted(self._data.glob("transport.db*")):
+            path.unlink(missing_ok=True)
+
+    def wait_until_whole(self) -> None:
+        """Wait until each part runs.
+
+        Raises:
+            RuntimeError: one does not, for START_WITHIN.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.kills.keys() <= self._pids.keys(), START_WITHIN):
+                raise RuntimeError(f"{', '.join(self.kills.keys() - self._pids.keys())}: not started again")
+
+    def under_way(self) -> int:
         """Return how many messages wait in queues, or are at work."""
         return sum(queue["stored"] for queue in self._ask("queues"))
 
@@ -122,15 +148,14 @@ class System:
             case {"event": "ready"}:
                 self._is_ready = True
             case {"event": "started", "part": str(part), "pid": int(pid)}:
-                self.pids[part] = pid
+                self._pids[part] = pid
                 self._ever.add(pid)
-                if part in self._died:
-                    self._tell(f"{part} was started again, as process {pid}")
             case {"event": "died", "part": str(part), "pid": int(pid), "status": int(status)}:
-                self.pids.pop(part, None)
-                self._died.add(part)
-                how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-                self._tell(f"{part}, process {pid}, has ended {how}")
+                if pid not in self._killed:
+                    self._pids.pop(part, None)
+                    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+                    self.ended.append(f"{part} (process {pid}) has ended {how}")
+                    self._tell(self.ended[-1])
             case _:
                 pass
 

@@ -1,4 +1,4 @@
-"""All code in README.md and docs/ runs, and does what the page shows.
+"""All code in README.md, docs/ and the pages of examples/ runs, and does what the page shows.
 
 A page is read as a person reads it, from the top, in one empty folder:
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("README.md"))
     if page.exists() and "decisions" not in page.parts
 )
 _AS_APP = "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('app.py', run_name='app')"
@@ -159,10 +159,11 @@ def test_the_commands_of_a_page_say_what_it_shows(page: str, folder: Path):
     read(ROOT / page, folder)
 
 
-def test_the_readme_shows_the_quickstart_to_the_letter():
-    program = (ROOT / "examples" / "quickstart" / "app.py").read_text().rstrip("\n")
+@pytest.mark.parametrize(("page", "example"), [("README.md", "quickstart"), ("examples/article/README.md", "article")])
+def test_a_page_shows_its_example_to_the_letter(page: str, example: str):
+    program = (ROOT / "examples" / example / "app.py").read_text().rstrip("\n")
 
-    assert program in [block.text for block in blocks_of(ROOT / "README.md")]
+    assert program in [block.text for block in blocks_of(ROOT / page)]
 
 
 # --- the test of the test: pages with a fault --------------------------------------------------------

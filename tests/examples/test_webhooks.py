@@ -1,13 +1,12 @@
-"""The webhook example on its own: every delivery becomes events, and every event has somebody who hears it."""
+"""The webhook example on its own: every delivery becomes news, and all news has somebody who needs it."""
 
 from __future__ import annotations
 
 import importlib
-import sqlite3
 import sys
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = Path(__file__).parents[2] / "examples" / "webhooks"
-MODULES = ("app", "book", "github", "sender")
+MODULES = ("app", "github", "ledger", "sender")
 
 
 @pytest.fixture
@@ -31,19 +30,18 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
             sys.modules[name] = module
 
 
-def test_every_delivery_becomes_events_that_somebody_hears(example: dict[str, Any]):
-    app, github, sender = example["app"], example["github"], example["sender"]
-    deliveries = sender.recorded()
-    services = (app.stats, app.chat, app.guard)
-    heard = {subscription.event.data for service in services for subscription in service.subscriptions.values()}
+def test_every_delivery_becomes_news_that_somebody_needs(example: dict[str, Any]):
+    github, ledger, sender = example["github"], example["ledger"], example["sender"]
+    deliveries = sender.recorded(1, Random(1))
 
-    events = [list(github.events_of(each.kind, each.number, each.body)) for each in deliveries]
+    news = [list(github.news_of(each.kind, each.number, each.body)) for each in deliveries]
 
     assert len(deliveries) == 329
+    assert len({delivery.number for delivery in deliveries}) == 329
     assert len({delivery.kind for delivery in deliveries}) == 58
-    assert all(isinstance(first, github.Delivered) for first, *_ in events)
-    assert {type(event) for some in events for event in some} == heard
-    assert Counter(type(event).__name__ for some in events for event in some) == {
+    assert all(isinstance(first, github.Delivered) for first, *_ in news)
+    assert {type(each) for some in news for each in some} == set(ledger.DONE_FOR)
+    assert Counter(type(each).__name__ for some in news for each in some) == {
         "Delivered": 329,
         "Discussed": 98,
         "Checked": 39,
@@ -54,27 +52,19 @@ def test_every_delivery_becomes_events_that_somebody_hears(example: dict[str, An
 
 def test_what_matters_of_a_pull_request_arrives(example: dict[str, Any]):
     github, sender = example["github"], example["sender"]
-    delivery = next(each for each in sender.recorded() if each.kind == "pull_request")
+    delivery = next(each for each in sender.recorded(1, Random(1)) if each.kind == "pull_request")
 
-    _, discussed = github.events_of(delivery.kind, delivery.number, delivery.body)
+    _, discussed = github.news_of(delivery.kind, delivery.number, delivery.body)
 
     assert (discussed.place, discussed.who) == ("Codertocat/Hello-World", "Codertocat")
     assert (discussed.number, discussed.title) == (2, "Update the README with new information.")
 
 
-def test_a_book_enters_a_delivery_once_however_often_it_comes(
-    example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(example["book"], "FOLDER", tmp_path)
-    book = example["book"].Book("stats")
+def test_the_same_seed_gives_the_same_deliveries(example: dict[str, Any]):
+    recorded = example["sender"].recorded
 
-    for message in ("first", "second"):
-        book.enter("delivered", "72d3162e", message, "octo/repo", "push")
-    book.close()
-
-    with closing(sqlite3.connect(book.path)) as file:
-        entries = file.execute("SELECT * FROM entries").fetchall()
-    assert entries == [("delivered", "72d3162e", "first", "octo/repo", "push", 2)]
+    assert recorded(2, Random(7)) == recorded(2, Random(7))
+    assert recorded(2, Random(7)) != recorded(2, Random(8))
 
 
 def test_the_signature_is_the_one_that_github_documents(example: dict[str, Any]):
