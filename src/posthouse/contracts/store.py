@@ -613,7 +613,7 @@ class Store(Protocol):
         """Let go of everything; what was committed stays."""
         ...
 
-    def commit(self, step: Callable[[Books], T], *, name: str, flush: bool = False) -> Future[T]:
+    def commit(self, step: Callable[[Books], T], *, name: str, flush: bool = False, weight: int = 1) -> Future[T]:
         """Run a step in the next transaction, in the order of these calls; the future holds what it returns.
 
         The future is done when it is committed, and flushed if `flush` is set. A step may be run again when a
@@ -624,6 +624,7 @@ class Store(Protocol):
             step: what to do; must not block, and not await.
             name: of the step, for traces and for tests that crash around it.
             flush: something leaves this process because of it, on which another store acts.
+            weight: how many rows it is about; a transaction is not made heavier than pays.
 
         Raises (when awaited):
             UnavailableError: the engine failed, or is not open; nothing happened.

@@ -64,9 +64,11 @@ class Sound:
         """Pass it on."""
         await self.inner.close()
 
-    def commit(self, step: Callable[[Books], Any], *, name: str, flush: bool = False) -> asyncio.Future[Any]:
+    def commit(
+        self, step: Callable[[Books], Any], *, name: str, flush: bool = False, weight: int = 1
+    ) -> asyncio.Future[Any]:
         """Hand the books over."""
-        return self.inner.commit(lambda books: step(type(self).page(books)), name=name, flush=flush)
+        return self.inner.commit(lambda books: step(type(self).page(books)), name=name, flush=flush, weight=weight)
 
     def read(self, step: Callable[[Books], Any], *, name: str = "read") -> asyncio.Future[Any]:
         """Hand the books over."""
@@ -87,7 +89,9 @@ class Sound:
 class KeepsWhatFailed(Sound):
     """Commits what a step wrote before it failed."""
 
-    def commit(self, step: Callable[[Books], Any], *, name: str, flush: bool = False) -> asyncio.Future[Any]:
+    def commit(
+        self, step: Callable[[Books], Any], *, name: str, flush: bool = False, weight: int = 1
+    ) -> asyncio.Future[Any]:
         """Catch the failure too early."""
 
         def kept(books: Books) -> Any:
@@ -97,7 +101,7 @@ class KeepsWhatFailed(Sound):
                 return error
 
         async def told() -> Any:
-            result = await self.inner.commit(kept, name=name, flush=flush)
+            result = await self.inner.commit(kept, name=name, flush=flush, weight=weight)
             if isinstance(result, PosthouseError):
                 raise result
             return result
@@ -108,12 +112,14 @@ class KeepsWhatFailed(Sound):
 class DropsTheCanceled(Sound):
     """Does not run a step for which nobody waits any more."""
 
-    def commit(self, step: Callable[[Books], Any], *, name: str, flush: bool = False) -> asyncio.Future[Any]:
+    def commit(
+        self, step: Callable[[Books], Any], *, name: str, flush: bool = False, weight: int = 1
+    ) -> asyncio.Future[Any]:
         """Start too late."""
 
         async def later() -> Any:
             await asyncio.sleep(0)
-            return await asyncio.shield(self.inner.commit(step, name=name, flush=flush))
+            return await asyncio.shield(self.inner.commit(step, name=name, flush=flush, weight=weight))
 
         return asyncio.ensure_future(later())
 
@@ -280,13 +286,15 @@ class TakesChangedScripts(Sound):
 class LosesAtClosing(Sound):
     """Ends without the steps that were given."""
 
-    def commit(self, step: Callable[[Books], Any], *, name: str, flush: bool = False) -> asyncio.Future[Any]:
+    def commit(
+        self, step: Callable[[Books], Any], *, name: str, flush: bool = False, weight: int = 1
+    ) -> asyncio.Future[Any]:
         """Wait a while first."""
 
         async def later() -> Any:
             for _ in range(20):
                 await asyncio.sleep(0)
-            return await self.inner.commit(step, name=name, flush=flush)
+            return await self.inner.commit(step, name=name, flush=flush, weight=weight)
 
         return asyncio.ensure_future(later())
 

@@ -18,6 +18,7 @@ from posthouse.message.codec import encode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from posthouse.clock import Seconds
     from posthouse.contracts.registry import Instance
     from posthouse.contracts.transport import Transport
     from posthouse.message.message import Message
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.receiving import Answer
 
 _log: Final = logging.getLogger("posthouse.journal")
+
+SHUNNED: Final[Seconds] = 1.0
+"""How long nothing is sent to a peer that could not be reached: the directory may name it until its lease is over."""
 
 
 class Courier:
@@ -34,12 +38,23 @@ class Courier:
         self._transport = transport
         self._direct = transport.direct
         self._directory = directory
+        self._loop = asyncio.get_running_loop()
         self._turn = 0
+        self._shunned: dict[str, float] = {}
         self._deposits: set[asyncio.Future[None]] = set()
+
+    def lost(self, peer: str) -> None:
+        """A peer could not be reached: let it be for a while, or what is sent again at once would come back at once."""
+        now = self._loop.time()
+        self._shunned = {peer: until for peer, until in self._shunned.items() if until > now}
+        self._shunned[peer] = now + SHUNNED
 
     def instances(self, service: str, store: str) -> Sequence[Instance]:
         """Return the instances of a service that take requests: those on the store that is meant, if it is known."""
         instances = self._directory.instances(service)
+        if self._shunned:
+            now = self._loop.time()
+            instances = [instance for instance in instances if self._shunned.get(instance.peer, 0.0) <= now]
         if not store:
             return instances
         return [instance for instance in instances if instance.store in {store, ""}]

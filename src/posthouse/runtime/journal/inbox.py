@@ -59,8 +59,8 @@ FORGET: Final[Seconds] = 60.0
 
 _IDLE_WORDS: Final = frozenset({"pending", "parked", "resync"})
 
-AT_ONCE: Final = 256
-"""The most claims of one step."""
+AT_ONCE: Final = 128
+"""The most requests of one step."""
 
 
 class Place:
@@ -205,13 +205,18 @@ class Inbox:
         self._arrived.extend(arrived)
 
     def _receive(self) -> None:
-        arrived, self._arrived = self._arrived, []
+        everything, self._arrived = self._arrived, []
+        for first in range(0, len(everything), AT_ONCE):
+            self._receive_some(everything[first : first + AT_ONCE])
+
+    def _receive_some(self, arrived: Sequence[Arrived]) -> None:
         flush = any(each.message.lane is None or each.message.kind is Kind.CONTROL for each in arrived)
         self._run(
             lambda books: Receiving(books, self._here, self._room).take(arrived),
             lambda received: self._received(arrived, received),
             name="receive",
             flush=flush,
+            weight=len(arrived),
         )
 
     def _room(self, operation: str) -> int:
@@ -492,7 +497,11 @@ class Inbox:
             return decide(books, decisions, self._here, together=together)
 
         tail = endings[0].tail
-        done = tail.end(step) if tail is not None else self._store.commit(step, name="decide", flush=True)
+        done = (
+            tail.end(step)
+            if tail is not None
+            else self._store.commit(step, name="decide", flush=True, weight=len(decisions))
+        )
         done.add_done_callback(lambda done: self._were_decided(endings, done))
 
     def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:
@@ -573,6 +582,7 @@ class Inbox:
         *,
         name: str,
         flush: bool = False,
+        weight: int = 1,
         failed: Callable[[], None] | None = None,
         failures: int = 0,
     ) -> None:
@@ -598,9 +608,9 @@ class Inbox:
                 self._count(-1)
 
         def retry() -> None:
-            self._run(step, then, name=name, flush=flush, failures=failures + 1)
+            self._run(step, then, name=name, flush=flush, weight=weight, failures=failures + 1)
 
-        self._store.commit(step, name=name, flush=flush).add_done_callback(over)
+        self._store.commit(step, name=name, flush=flush, weight=weight).add_done_callback(over)
 
     def _count(self, change: int) -> None:
         self._under_way += change

@@ -166,7 +166,8 @@ class Journal:
             self.outbox.heard(for_outbox)
 
     def lost(self, peer: str) -> None:
-        """A peer went away: what was sent to it last goes to another one, if there is one."""
+        """A peer went away: what was sent to it last goes to another one, or into a queue."""
+        self._courier.lost(peer)
         self._relay.hurry(lambda sent: sent.peer == peer)
 
     async def _adopt_all(self, queue: str, make_again: Callable[[], Awaitable[None]]) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.journal")
 
+AT_ONCE: Final = 128
+"""The most calls, or answers, of one step."""
+
 _FLOOR_MAY_WAIT: Final[Seconds] = 60.0
 
 
@@ -220,10 +223,14 @@ class Outbox:
             sent.due = now + resend_after(sent.tries, reply_time=reply_time, rng=self._rng)
 
     def _store_asked(self) -> None:
-        batch, self._asked = self._asked, []
+        everything, self._asked = self._asked, []
+        for first in range(0, len(everything), AT_ONCE):
+            self._store_some(everything[first : first + AT_ONCE])
+
+    def _store_some(self, batch: Sequence[tuple[Asked, Ticket]]) -> None:
         asks = [asked for asked, _ticket in batch]
         here = self._here
-        stored = self._store.commit(lambda books: store(books, asks, here), name="ask", flush=True)
+        stored = self._store.commit(lambda books: store(books, asks, here), name="ask", flush=True, weight=len(asks))
         stored.add_done_callback(lambda done: self._stored(batch, done))
 
     def _stored(self, batch: Sequence[tuple[Asked, Ticket]], done: asyncio.Future[Asking]) -> None:
@@ -288,12 +295,17 @@ class Outbox:
         self._numbers[lane.service, lane.epoch] = lane.lane
 
     def _apply(self) -> None:
-        answers, self._answers = self._answers, []
+        everything, self._answers = self._answers, []
+        for first in range(0, len(everything), AT_ONCE):
+            self._apply_some(everything[first : first + AT_ONCE])
+
+    def _apply_some(self, answers: Sequence[tuple[int, Message]]) -> None:
         here, numbers = self._here, self.waiting
         applied = self._store.commit(
             lambda books: apply(books, answers, here, is_waited_for=self.is_waited_for, numbers=numbers),
             name="apply",
             flush=numbers,
+            weight=len(answers),
         )
         applied.add_done_callback(self._applied)
 

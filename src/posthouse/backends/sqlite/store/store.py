@@ -143,9 +143,9 @@ class SqliteStore:
         if self._groups is not None:
             self._groups.abandon()
 
-    def commit(self, step: Callable[[Books], T], *, name: str, flush: bool = False) -> Future[T]:
+    def commit(self, step: Callable[[Books], T], *, name: str, flush: bool = False, weight: int = 1) -> Future[T]:
         """Run a step in the next transaction, in the order of these calls; the future holds what it returns."""
-        return self._submit(step, flush=flush, reads=False)
+        return self._submit(step, flush=flush, reads=False, weight=weight)
 
     def read(self, step: Callable[[Books], T], *, name: str = "read") -> Future[T]:
         """Run a step that only reads."""
@@ -171,14 +171,14 @@ class SqliteStore:
             finally:
                 snapshot.over = True
 
-    def _submit(self, step: Callable[[Books], T], *, flush: bool, reads: bool) -> Future[T]:
+    def _submit(self, step: Callable[[Books], T], *, flush: bool, reads: bool, weight: int = 1) -> Future[T]:
         if self._abandoned:
             return asyncio.get_running_loop().create_future()  # the dead hear nothing
         if self._groups is None:
             future: Future[T] = asyncio.get_running_loop().create_future()
             future.set_exception(self._not_open())
             return future
-        return self._groups.submit(step, flush=flush, reads=reads)
+        return self._groups.submit(step, flush=flush, reads=reads, weight=weight)
 
     def _must_be_closed(self) -> None:
         if self._groups is not None or self._looking is not None:
