@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from posthouse.message.message import Kind, Lane
 from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
@@ -171,7 +173,7 @@ class Receiving:
                 changed |= self._forget(lane, numbers_acked(message))
                 self._say("floor", message, message.lane, lane.over.floor)
             elif message.type == "cancel":
-                self._cancel(lane, message, message.lane)
+                self._cancel(lane, msgspec.structs.replace(message, type=message.subject), message.lane)
                 changed = True
         if floor > lane.over.floor:
             changed |= self._forget(lane, Numbers(floor))
@@ -321,6 +323,7 @@ class Receiving:
                 self.result.backlog.add(name)
 
     def _cancel(self, lane: LaneIn, message: Message, stamps: Lane) -> None:
+        """Decide that a request is not done, if nobody has begun with it; `message` names its operation by now."""
         number = stamps.number
         place = place_of(lane.lane, number)
         if lane.over.holds(number):
@@ -332,7 +335,7 @@ class Receiving:
             row = Request(
                 place,
                 message.id,
-                message.subject,
+                message.type,
                 RequestState.NOT_DONE,
                 stamps.digest,
                 b"",
