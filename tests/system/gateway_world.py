@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from httpx2 import ASGITransport, AsyncClient, Response
 from msgspec import Meta, Struct
@@ -15,7 +15,10 @@ from starlette.routing import Mount
 from posthouse import Context, HttpRequest, Reject, Service
 from posthouse.gateway import Gateway
 from posthouse.runtime.host import Host
+from posthouse.runtime.journal.journal import Journal
 from posthouse.runtime.settings import Settings, load
+
+Mode: TypeAlias = Literal["journaled", "queued"]
 
 
 class Order(Struct):
@@ -39,9 +42,13 @@ class CardRefusedError(Reject):
 
 
 class World:
-    """A service, a gateway before it, and what the service was given."""
+    """A service, a gateway before it, and what the service was given.
 
-    def __init__(self) -> None:
+    Args:
+        mode: of the operations that are not queries.
+    """
+
+    def __init__(self, mode: Mode = "journaled") -> None:
         self.shop = Service("shop")
         self.seen: list[Any] = []
         self.ids: list[str] = []
@@ -49,7 +56,7 @@ class World:
         self.gate.set()
         shop, seen = self.shop, self.seen
 
-        @shop.handler(http="POST /orders", mode="queued", attempts=1, rejects=(CardRefusedError,))
+        @shop.handler(http="POST /orders", mode=mode, attempts=1, rejects=(CardRefusedError,))
         async def buy(order: Order, ctx: Context) -> Price:
             self.ids.append(ctx.id)
             await self.gate.wait()
@@ -60,12 +67,12 @@ class World:
                 raise KeyError("the till is stuck")
             return Price(1.5 * order.qty)
 
-        @shop.handler(http="PUT /orders/{sku}", mode="queued", status=201)
+        @shop.handler(http="PUT /orders/{sku}", mode=mode, status=201)
         async def put(order: Order) -> Order:
             seen.append(order)
             return order
 
-        @shop.handler(http="DELETE /orders/{sku}", mode="queued")
+        @shop.handler(http="DELETE /orders/{sku}", mode=mode)
         async def drop(order: Order) -> None:
             seen.append(order)
 
@@ -75,7 +82,7 @@ class World:
             await self.gate.wait()
             return asked
 
-        @shop.handler(http="POST /hook", mode="queued")
+        @shop.handler(http="POST /hook", mode=mode)
         async def hook(request: HttpRequest) -> None:
             seen.append(request)
 
@@ -96,19 +103,35 @@ async def settings_of(**config: Any) -> Settings:
 
 
 @asynccontextmanager
-async def opened(*, serving: bool = True, root: str = "", **config: Any) -> AsyncGenerator[Door]:
-    settings = await settings_of(**config)
-    world = World()
-    async with Host(settings) as host:
+async def opened(
+    *, mode: Mode = "journaled", serving: bool = True, root: str = "", **config: Any
+) -> AsyncGenerator[Door]:
+    """Open a host with the service and the gateway."""
+    world = World(mode)
+    async with Host(await settings_of(**config)) as host:
         await (host.serve if serving else host.announce)(world.shop)
-        gateway = Gateway.of(host)
-        await gateway.open()
-        app = Starlette(routes=[Mount(root, gateway)]) if root else gateway
-        transport = ASGITransport(app, raise_app_exceptions=True)
-        async with asyncio.timeout(20), Door(transport=transport, base_url="http://localhost") as door:
-            door.world, door.host, door.gateway = world, host, gateway
+        async with gateway_of(host, world, root=root) as door:
             yield door
-        await gateway.close()
+
+
+@asynccontextmanager
+async def gateway_of(host: Host, world: World, *, root: str = "") -> AsyncGenerator[Door]:
+    """Open a gateway on a host."""
+    gateway = Gateway.of(host)
+    await gateway.open()
+    app = Starlette(routes=[Mount(root, gateway)]) if root else gateway
+    transport = ASGITransport(app, raise_app_exceptions=True)
+    async with asyncio.timeout(20), Door(transport=transport, base_url="http://localhost") as door:
+        door.world, door.host, door.gateway = world, host, gateway
+        yield door
+    await gateway.close()
+
+
+@asynccontextmanager
+async def gateway_alone(world: World, **config: Any) -> AsyncGenerator[Door]:
+    """Open a gateway on a host of its own; the service is another's."""
+    async with Host(await settings_of(**config)) as host, gateway_of(host, world) as door:
+        yield door
 
 
 def told(response: Response) -> dict[str, Any]:
@@ -126,9 +149,17 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def settled(door: Door, id: str) -> Response:
+async def settled(door: Door, id: str, *, root: str = "") -> Response:
+    """Ask for a request until it is not open any more, and return what it came to."""
     while True:
-        response = await door.get(f"/requests/{id}")
-        if "retry-after" not in response.headers:
+        response = await door.get(f"{root}/requests/{id}")
+        if response.status_code != 202 or "location" not in response.headers:
             return response
         await asyncio.sleep(0)
+
+
+def journal_of(door: Door) -> Journal:
+    """Return the journal of the gateway."""
+    journal = door.host.journals.get("gateway")
+    assert journal is not None
+    return journal

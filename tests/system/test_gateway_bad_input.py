@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from posthouse import HttpRequest
-from posthouse.errors import UnavailableError
-from tests.system.gateway_world import opened, told
+from tests.system.gateway_world import journal_of, opened, told
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +55,8 @@ pytestmark = pytest.mark.anyio
         ("GET /search/..%2f..%2fetc", b"", {}, 404, "route.unknown"),
         ("GET /search/%FF", b"", {}, 400, "http.refused"),
         ("DELETE /livez", b"", {}, 405, "method.not_allowed"),
-        ("DELETE /requests/x", b"", {}, 405, "method.not_allowed"),
+        ("DELETE /requests/x", b"", {}, 404, "request.unknown"),
+        ("POST /requests/x", b"", {}, 405, "method.not_allowed"),
         ("POST /", b"{}", {}, 405, "method.not_allowed"),
     ],
 )
@@ -71,6 +71,7 @@ async def test_bad_input_is_refused_with_its_code_and_nothing_is_stored(
 
         assert (response.status_code, told(response)["code"]) == (status, code)
         assert [info.stored for info in await door.host.transport.queues()] == [0] * 4
+        assert (await journal_of(door).store.read(lambda books: books.counts())).calls == {}
         assert door.world.seen == []
 
 
@@ -102,7 +103,7 @@ async def test_a_route_may_have_a_limit_of_its_own(size: int, status: int):
 
 
 async def test_an_accident_of_ours_is_told_by_an_id_that_stands_in_the_log(caplog: pytest.LogCaptureFixture):
-    async with opened() as door:
+    async with opened(mode="queued") as door:
         answering = door.gateway._answering
         assert answering is not None
 
@@ -119,18 +120,6 @@ async def test_an_accident_of_ours_is_told_by_an_id_that_stands_in_the_log(caplo
         assert "secret" not in response.text
         assert problem["id"] in caplog.text
         assert "payload-canary" not in caplog.text
-
-
-async def test_an_engine_that_is_away_is_503(monkeypatch: pytest.MonkeyPatch):
-    async with opened() as door:
-
-        def send(_messages: object) -> Any:
-            raise UnavailableError("the file is gone")
-
-        monkeypatch.setattr(door.host.transport, "send", send)
-        response = await door.post("/orders", json={"sku": "tea"})
-
-        assert (response.status_code, told(response)["code"]) == (503, "transport.unavailable")
 
 
 # --- webhooks --------------------------------------------------------------------------------------------

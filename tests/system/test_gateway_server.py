@@ -16,7 +16,7 @@ from posthouse.errors import AddressInUseError, ConfigError
 from posthouse.gateway import connections
 from posthouse.gateway.server import Listener, serve
 from posthouse.runtime.host import Host
-from tests.system.gateway_world import World, settings_of, until
+from tests.system.gateway_world import Mode, World, settings_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,8 +52,8 @@ class Socket:
 
 
 @asynccontextmanager
-async def listening(**config: Any) -> AsyncGenerator[Socket]:
-    world = World()
+async def listening(mode: Mode = "journaled", **config: Any) -> AsyncGenerator[Socket]:
+    world = World(mode)
     async with asyncio.timeout(20), Host(await settings_of(**config)) as host:
         await host.serve(world.shop)
         listener = await Listener.open(host, "127.0.0.1:0")
@@ -209,16 +209,40 @@ async def test_what_is_held_at_the_end_is_answered_and_nothing_new_is_taken():
         await closing
 
 
-async def test_what_takes_longer_than_the_grace_is_let_go():
-    async with listening(grace=0.05) as door:
+@pytest.mark.parametrize("mode", ["journaled", "queued"])
+@pytest.mark.usefixtures("parser")
+async def test_who_still_waits_when_the_grace_is_over_is_told_how_it_stands(mode: Mode):
+    async with listening(mode, grace=0.05, gateway={"wait": 3600}) as door:
         door.world.gate.clear()
         answering = asyncio.create_task(door.say(POST + BODY))
         await until(lambda: bool(door.world.ids))
 
         await door.listener.close()
 
-        await asyncio.gather(answering, return_exceptions=True)
-        door.world.gate.set()
+        answer = await answering
+        if mode == "journaled":
+            assert answer.startswith(b"HTTP/1.1 202 ")
+            assert b"location: /requests/%s\r\n" % door.world.ids[0].encode() in answer
+        else:
+            assert answer.startswith(b"HTTP/1.1 504 ")
+            assert b"outcome.unknown" in answer
+
+
+@pytest.mark.usefixtures("parser")
+async def test_who_still_waits_when_the_end_is_hurried_is_told_where_to_ask():
+    async with listening(grace=3600, gateway={"wait": 3600}) as door:
+        door.world.gate.clear()
+        answering = asyncio.create_task(door.say(POST + BODY))
+        await until(lambda: bool(door.world.ids))
+        closing = asyncio.create_task(door.listener.close())
+        await asyncio.wait({closing}, timeout=0.05)
+        assert not answering.done()
+
+        closing.cancel()
+
+        assert (await answering).startswith(b"HTTP/1.1 202 ")
+        with pytest.raises(asyncio.CancelledError):
+            await closing
 
 
 async def test_a_port_in_use_says_so():

@@ -3,7 +3,7 @@
 This is the path of every HTTP request, so it stays bare: no request objects, no task and no timer of
 its own for any of them, and what can be worked out before is kept in the routes. A client that goes
 away leaves its request running; one that will not wait, or whose service is slow, is told where to
-ask for the outcome.
+ask for the outcome. How journaled operations are asked stands in journaled; the others here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from posthouse.errors import (
     NotStoredError,
     OutcomeUnknownError,
     PosthouseError,
+    RequestUnknownError,
 )
 from posthouse.gateway.guard import Guard
+from posthouse.gateway.idempotency import read_key
 from posthouse.gateway.ingress import (
     check_media_type,
     check_path,
@@ -29,10 +31,11 @@ from posthouse.gateway.ingress import (
     read_headers,
     whole_request,
 )
+from posthouse.gateway.journaled import Journaled
 from posthouse.gateway.pages import Pages
 from posthouse.gateway.patience import Patience
 from posthouse.gateway.preferences import preferred
-from posthouse.gateway.responses import RETRY_AFTER, Response, accepted, from_reply, json_response, problem, retry_after
+from posthouse.gateway.responses import Response, accepted, from_reply, pending, problem
 from posthouse.gateway.routes import Compiler, Match, Table
 from posthouse.gateway.status import Kept, Keys, Room, Shelf
 from posthouse.message.message import Kind, Message
@@ -41,10 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from posthouse.clock import Seconds
+    from posthouse.gateway.idempotency import Given
     from posthouse.gateway.routes import Route
     from posthouse.gateway.webhooks import Verifier
     from posthouse.runtime.caller import Ticket
     from posthouse.runtime.host import Host
+    from posthouse.runtime.parts import JournalOfCaller
 
 _log: Final = logging.getLogger("posthouse.gateway")
 
@@ -65,10 +70,11 @@ class Answering:
 
     Args:
         host: what it asks with.
+        journal: the gateway's own.
         verifiers: of signatures, by route.
     """
 
-    def __init__(self, host: Host, verifiers: Mapping[str, Verifier]) -> None:
+    def __init__(self, host: Host, journal: JournalOfCaller, verifiers: Mapping[str, Verifier]) -> None:
         settings = host.settings.gateway
         self._host = host
         self._directory = host.directory
@@ -81,6 +87,7 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._bodies: Patience[asyncio.Task[Any] | None] = Patience(settings.body_timeout, _cancel)
         self._replies: dict[Seconds, Patience[Ticket]] = {}
+        self._journaled = Journaled(journal, host.directory, seams=host.seams, shows_causes=self._shows_causes)
         clock = host.seams.clock
         self._room = Room(size=settings.keep_bytes, count=2 * settings.keep)
         self._shelf = Shelf(
@@ -107,11 +114,21 @@ class Answering:
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         await send({"type": "http.response.body", "body": response.body if scope["method"] != "HEAD" else b""})
 
-    def close(self) -> None:
-        """Wait for nothing any more."""
-        self._bodies.close()
+    def release(self) -> None:
+        """Answer all HTTP requests that wait for a reply now: the gateway stops."""
+        self._journaled.release()
         for patience in self._replies.values():
             patience.close()
+            for ticket in patience.waiting:
+                self._caller.forget(ticket)
+                if not ticket.reply.done():
+                    text = f"the gateway stopped before {ticket.name} had answered"
+                    ticket.reply.set_exception(OutcomeUnknownError(text, message_id=ticket.id))
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self.release()
+        self._bodies.close()
         self._shelf.close()
 
     async def _respond(self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]]) -> Response:
@@ -129,7 +146,7 @@ class Answering:
             self._guard.check(method, headers)
         match = self._exact.get(path, _NO_ROUTES).get(method)
         if match is None:
-            own = await self._own_page(method, path)
+            own = await self._own_page(method, path, root)
             if own is not None:
                 return own
             match = self._table.find(method, path)
@@ -152,10 +169,14 @@ class Answering:
         wait, applied = route.wait, ""
         if b"prefer" in headers:
             wait, applied = preferred(headers[b"prefer"], wait)
+        given = None
         if route.keeps_keys and route.idempotency in headers:
-            asked = b"\n".join((path.encode(), scope.get("query_string", b""), body))
-            key = headers[route.idempotency]
-            return await self._ask_once(route, data, key, asked, wait=wait, root=root, applied=applied)
+            query = scope.get("query_string", b"")
+            given = read_key(headers[route.idempotency], path=path, query=query, body=body)
+        if route.is_journaled:
+            return await self._journaled.ask(route, data, given, wait=wait, root=root, applied=applied)
+        if given is not None:
+            return await self._ask_once(route, data, given, wait=wait, root=root, applied=applied)
         return await self._ask(route, data, None, wait=wait, root=root, applied=applied)
 
     async def _ask(
@@ -185,17 +206,16 @@ class Answering:
         return accepted(ticket.id, root=root, applied=applied)
 
     async def _ask_once(
-        self, route: Route, data: bytes, key: bytes, asked: bytes, *, wait: Seconds, root: str, applied: str
+        self, route: Route, data: bytes, given: Given, *, wait: Seconds, root: str, applied: str
     ) -> Response:
-        name, text = route.record.name, key.decode("latin-1")
         kept = Kept(route.record)
-        before = self._keys.begin(name, text, asked, kept)
+        before = self._keys.begin(route.name, given, kept)
         if before is not None:
-            return self._outcome(before)
+            return self._outcome(before, root)
         try:
             return await self._ask(route, data, kept, wait=wait, root=root, applied=applied)
         except NotStoredError:
-            self._keys.release(name, text)
+            self._keys.release(route.name, given)
             raise
         except PosthouseError as error:  # nobody knows what became of it: asking again must not repeat it
             self._room.keep(kept, error)
@@ -205,29 +225,50 @@ class Answering:
                 self._room.keep(kept, OutcomeUnknownError("the gateway was cut off while it stored the request"))
             raise
 
-    def _outcome(self, kept: Kept) -> Response:
+    def _outcome(self, kept: Kept, root: str) -> Response:
         match kept.outcome:
             case None:
-                return json_response(200, {"id": kept.id, "state": "pending"}, [retry_after(RETRY_AFTER)])
+                return pending(kept.id, root=root)
             case Message() as reply:
                 return from_reply(reply, kept.record, shows_causes=self._shows_causes)
             case error:
                 return problem(error, shows_causes=self._shows_causes)
 
-    async def _own_page(self, method: str, path: str) -> Response | None:
+    async def _own_page(self, method: str, path: str, root: str) -> Response | None:
         """Return one of the gateway's own pages; None when a service may have this path."""
         id = path[len(_REQUESTS) :] if path.startswith(_REQUESTS) else ""
         if "/" in id or not (id or path in self._pages.paths):
             return None
+        if id:
+            return await self._request(method, id, root)
         if method not in {"GET", "HEAD"}:
             if path == "/" and self._table.has(path):
                 return None
             raise MethodNotAllowedError(f"{path} takes GET, not {method}", allowed="GET, HEAD")
-        if id:
-            return self._outcome(self._shelf.get(id))
         if path == "/" and "GET" in self._exact.get(path, _NO_ROUTES):
             return None  # HEAD, for the service that has claimed GET /
         return await self._pages.page(path, self._table)
+
+    async def _request(self, method: str, id: str, root: str) -> Response:
+        """Answer whoever asks for a request that was asked before, or wants it no more."""
+        kept = self._shelf.get(id)
+        response = None
+        if method in {"GET", "HEAD"}:
+            response = await self._journaled.find(id, root=root) if kept is None else self._outcome(kept, root)
+        elif method == "DELETE" and kept is None:
+            response = await self._journaled.cancel(id, root=root)
+        elif method == "DELETE":
+            raise MethodNotAllowedError("what is not journaled cannot be canceled", allowed="GET, HEAD")
+        else:
+            raise MethodNotAllowedError(
+                f"{_REQUESTS}{id} takes GET and DELETE, not {method}", allowed="DELETE, GET, HEAD"
+            )
+        if response is None:
+            raise RequestUnknownError(
+                f"there is no request {id!r}",
+                hint="What is journaled is kept for a day; the rest only in the memory of the gateway that was asked.",
+            )
+        return response
 
     def _compile(self) -> None:
         self._generation = self._directory.generation

@@ -74,6 +74,11 @@ class Gateway:
             if self._answering is None:
                 self._answering = await self._opened()
 
+    def release(self) -> None:
+        """Let nobody wait any more: what is journaled is answered 202, the rest that its outcome is not known."""
+        if self._answering is not None:
+            self._answering.release()
+
     async def close(self) -> None:
         """Let go of everything that it opened; again is no error."""
         answering, self._answering = self._answering, None
@@ -120,7 +125,9 @@ class Gateway:
                 "this version authenticates nobody: whoever reaches the gateway may use every route that no signature"
                 " protects; keep it behind something that asks who is there"
             )
-        return Answering(host, verifiers)
+        journal = host.journals.get(SERVICE)
+        assert journal is not None  # noqa: S101 - it was opened when we joined
+        return Answering(host, journal, verifiers)
 
     async def _open_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

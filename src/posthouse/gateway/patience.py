@@ -53,6 +53,11 @@ class Patience(Generic[_Key]):
         """Say whether a wait that is not over was given up."""
         return key in self._given_up
 
+    @property
+    def waiting(self) -> list[_Key]:
+        """The keys of the waits that are open."""
+        return list(self._ends)
+
     def close(self) -> None:
         """Stop the timer; waits that are open are not given up any more."""
         if self._timer is not None:

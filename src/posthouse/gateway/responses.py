@@ -26,6 +26,7 @@ from posthouse.errors import (
     Reject,
     UnavailableError,
 )
+from posthouse.message.message import Kind, Message
 from posthouse.runtime.outbound import refused
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from posthouse.clock import Seconds
     from posthouse.contracts.registry import OperationRecord
-    from posthouse.message.message import Message
+    from posthouse.runtime.steps.wire import Outcome
 
 RETRY_AFTER: Final[Seconds] = 1.0
 """When to come again, where nothing better is known."""
@@ -65,11 +66,30 @@ def from_reply(reply: Message, record: OperationRecord, *, shows_causes: bool) -
     """Return what a reply is to the HTTP client: its data as it is, or the refusal as problem details."""
     if reply.refusal is not None:
         return problem(refused(reply), shows_causes=shows_causes)
-    body = reply.data
-    if not body or (body == b"null" and record.reply.get("type") == "null"):
-        return Response(record.status or 204, [] if (record.status or 204) == 204 else [_NOTHING])
-    kind = (b"content-type", reply.content_type.encode("latin-1", "replace")) if reply.content_type else _JSON
-    return Response(record.status or 200, [kind, (b"content-length", b"%d" % len(body))], body)
+    return _good(reply.data, reply.content_type, record)
+
+
+def from_outcome(outcome: Outcome, record: OperationRecord | None, *, id: str, shows_causes: bool) -> Response:
+    """Return what a stored outcome is to the HTTP client.
+
+    Args:
+        outcome: as the store has it.
+        record: the operation; None when its service is not known any more.
+        id: of the request.
+        shows_causes: as for `problem`.
+    """
+    if outcome.refusal is not None:
+        reply = Message(Kind.REPLY, id, "", "", 0.0, b"", refusal=outcome.refusal)
+        return problem(refused(reply), shows_causes=shows_causes)
+    return _good(outcome.data, "", record)
+
+
+def _good(body: bytes, content_type: str, record: OperationRecord | None) -> Response:
+    status = 0 if record is None else record.status
+    if not body or (body == b"null" and (record is None or record.reply.get("type") == "null")):
+        return Response(status or 204, [] if (status or 204) == 204 else [_NOTHING])
+    kind = (b"content-type", content_type.encode("latin-1", "replace")) if content_type else _JSON
+    return Response(status or 200, [kind, (b"content-length", b"%d" % len(body))], body)
 
 
 def accepted(id: str, *, root: str, applied: str = "") -> Response:
@@ -80,10 +100,16 @@ def accepted(id: str, *, root: str, applied: str = "") -> Response:
         root: the path under which the gateway is mounted; empty for none.
         applied: the preference of the client that led to this; empty for none.
     """
-    headers = [(b"location", f"{root}/requests/{id}".encode("latin-1", "replace")), retry_after(RETRY_AFTER)]
+    response = pending(id, root=root)
     if applied:
-        headers.append((b"preference-applied", applied.encode()))
-    return json_response(202, {"id": id, "state": "pending"}, headers)
+        response.headers.append((b"preference-applied", applied.encode()))
+    return response
+
+
+def pending(id: str, *, root: str, state: str = "pending") -> Response:
+    """Return the response that says how an open request stands, and where and when to ask for it again."""
+    location = (b"location", f"{root}/requests/{id}".encode("latin-1", "replace"))
+    return json_response(202, {"id": id, "state": state}, (location, retry_after(RETRY_AFTER)))
 
 
 def retry_after(wait: Seconds) -> tuple[bytes, bytes]:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from posthouse.declare.route import same_requests
+from posthouse.declare.key import key_reader
+from posthouse.declare.route import METHODS, same_requests
 from posthouse.errors import MethodNotAllowedError, RouteUnknownError
+from posthouse.message.message import Mode
 from posthouse.message.schema import array_fields, field_schema, type_from
 from posthouse.runtime.settings import RouteSettings, row_of
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.gateway")
 
-OWN: Final = ("GET /livez", "GET /readyz", "GET /requests/{id}")
+OWN: Final = tuple(f"{method} {path}" for path in ("/livez", "/readyz", "/requests/{id}") for method in METHODS)
 """The gateway's own; no service can claim them. GET / is its own until a service claims it."""
 
 WITHOUT_BODY: Final = frozenset({"GET", "DELETE"})
@@ -46,6 +48,8 @@ class Route:
         body_limit: most bytes of the body.
         verifier: checks the signature; None where none is asked for.
         idempotency: the name of the header with the idempotency key, in lower case.
+        keeps_keys: whether idempotency keys mean anything to it.
+        is_journaled: whether what is asked is stored here before it is sent.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Route:
         self.verifier = verifier
         self.idempotency = said.idempotency.lower().encode("latin-1")
         self.keeps_keys = self.method != "GET"
+        self.is_journaled = record.mode is Mode.JOURNALED
 
     @cached_property
     def type(self) -> Any:
@@ -80,6 +85,32 @@ class Route:
     def takes_nothing(self) -> bool:
         """Whether the data is null."""
         return self.record.request.get("type") == "null"
+
+    def ordering_key(self, data: bytes) -> str:
+        """Return the ordering key of data that was checked; empty for none.
+
+        Raises:
+            InvalidDataError: what stands in its field can be none.
+        """
+        name = self.record.key
+        if not name:
+            return ""
+        key = self._key_of(self.decode(data))
+        if not key and self._default_key is not msgspec.UNSET:
+            fields = msgspec.json.decode(data)
+            if name not in fields:
+                return self._key_of(self.decode(msgspec.json.encode({**fields, name: self._default_key})))
+        return key
+
+    @cached_property
+    def _key_of(self) -> Callable[[Any], str]:
+        return key_reader(self.record.key, self.type, self.record.name)
+
+    @cached_property
+    def _default_key(self) -> Any:
+        """What stands for the field of the ordering key when it is left out; UNSET for nothing."""
+        schema = field_schema(self.record.request, self.record.key)
+        return msgspec.UNSET if schema is None else schema.get("default", msgspec.UNSET)
 
     def field_type(self, name: str) -> Any:
         """Return the type of one field of the data; Any for a field that is not there."""

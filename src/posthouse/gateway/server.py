@@ -31,6 +31,9 @@ _log: Final = logging.getLogger("posthouse.gateway")
 KEEP_ALIVE: Final = 60
 """Seconds for which an idle connection is kept."""
 
+_LAST_ANSWERS: Final[Seconds] = 1.0
+"""How long HTTP requests that are answered at the end of the grace have for that."""
+
 _TICK: Final[Seconds] = 1.0
 """How often the Date header changes."""
 
@@ -62,9 +65,10 @@ class Listener:
         address: where, as "HOST:PORT", with the port that was taken.
     """
 
-    def __init__(self, gateway: Gateway, server: _Server, listening: socket.socket) -> None:
+    def __init__(self, gateway: Gateway, server: _Server, listening: socket.socket, *, grace: Seconds) -> None:
         self._gateway = gateway
         self._server = server
+        self._grace = grace
         self._socket = listening
         self._ticking: asyncio.Task[None] | None = None
         self.address = _shown(listening)
@@ -86,8 +90,9 @@ class Listener:
         gateway = Gateway.of(host)
         try:
             await gateway.open()
-            server = _Server(_config(gateway, grace=host.settings.grace))
-            listener = cls(gateway, server, listening)
+            grace = host.settings.grace
+            server = _Server(_config(gateway, grace=grace + _LAST_ANSWERS))
+            listener = cls(gateway, server, listening, grace=grace)
             await server.begin(listening)
         except BaseException:
             listening.close()
@@ -97,13 +102,29 @@ class Listener:
         return listener
 
     async def close(self) -> None:
-        """Take no more HTTP requests, finish those that are held within the grace of the settings."""
+        """Take no more HTTP requests, and finish those that are held.
+
+        Those that still wait when the grace of the settings is over, or this is canceled, wait no longer: what is
+        journaled is answered 202, and can be asked for at the next gateway.
+        """
         self._server.end()
-        if self._ticking is not None:
-            await self._ticking
-            self._ticking = None
-            await self._server.shutdown(sockets=[self._socket])
+        ticking, self._ticking = self._ticking, None
+        if ticking is not None:
+            await self._finish(ticking)
         await self._gateway.close()
+
+    async def _finish(self, ticking: asyncio.Task[None]) -> None:
+        release = asyncio.get_running_loop().call_later(self._grace, self._gateway.release)
+        try:
+            await ticking
+            await self._server.shutdown(sockets=[self._socket])
+        except asyncio.CancelledError:
+            self._gateway.release()
+            if tasks := self._server.server_state.tasks:
+                await asyncio.wait(tasks, timeout=_LAST_ANSWERS)
+            raise
+        finally:
+            release.cancel()
 
 
 class _Server(uvicorn.Server):

@@ -1,25 +1,22 @@
-"""Requests whose outcome is asked for later: GET /requests/{id}, and idempotency keys.
+"""Requests that are not journaled, and whose outcome is asked for later: GET /requests/{id}, idempotency keys.
 
 Both are kept in the memory of this gateway, so not across its restarts and not shared with its
 replicas, and both are bounded in number, in time and in bytes: the oldest goes first. A request that is
-dropped here is not undone; only its outcome is not heard of any more. Journaled delivery will keep
-them in the gateway's store.
+dropped here is not undone; only its outcome is not heard of any more. Those of journaled operations
+stand in the gateway's store, see journaled.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from posthouse.errors import (
     GatewayError,
-    HttpError,
     IdempotencyConflictError,
     IdempotencyRunningError,
     OutcomeUnknownError,
     PosthouseError,
-    RequestUnknownError,
 )
 
 if TYPE_CHECKING:
@@ -28,11 +25,9 @@ if TYPE_CHECKING:
 
     from posthouse.clock import Clock, Instant, Seconds
     from posthouse.contracts.registry import OperationRecord
+    from posthouse.gateway.idempotency import Given
     from posthouse.message.message import Message
     from posthouse.runtime.caller import Ticket
-
-KEY_LIMIT: Final = 255
-"""The longest idempotency key, in characters."""
 
 
 class Kept:
@@ -114,20 +109,10 @@ class Shelf:
             self._drop(next(iter(self._kept.values())))
         ticket.reply.add_done_callback(lambda reply: self._ended(kept, reply))
 
-    def get(self, id: str) -> Kept:
-        """Return a request.
-
-        Raises:
-            RequestUnknownError: it was never here, or is no longer.
-        """
+    def get(self, id: str) -> Kept | None:
+        """Return a request; None when it was never here, or is no longer."""
         self._purge()
-        kept = self._kept.get(id)
-        if kept is None:
-            raise RequestUnknownError(
-                f"this gateway knows no request {id!r}",
-                hint="It keeps them in memory: for a time, and not across its restarts or among its replicas.",
-            )
-        return kept
+        return self._kept.get(id)
 
     def close(self) -> None:
         """Drop everything."""
@@ -176,33 +161,28 @@ class Keys:
     def __len__(self) -> int:
         return len(self._used)
 
-    def begin(self, operation: str, key: str, data: bytes, kept: Kept) -> Kept | None:
+    def begin(self, route: str, given: Given, kept: Kept) -> Kept | None:
         """Reserve a key for `kept`; return the request that used it before, when it has its outcome.
 
         Args:
-            operation: what is asked; other operations' keys are others.
-            key: as the client sent it.
-            data: of the request.
+            route: what is asked; other routes' keys are others.
+            given: the key, with what is asked under it.
             kept: what will be known of it.
 
         Raises:
             IdempotencyConflictError: it was used for other data.
             IdempotencyRunningError: the request that used it is still open.
-            HttpError: it is no key.
         """
-        if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
-            raise HttpError(f"an idempotency key has 1 to {KEY_LIMIT} printable characters")
         now = self._clock.now()
         while self._used and next(iter(self._used.values()))[1] <= now:
             del self._used[next(iter(self._used))]
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        before = self._used.get((operation, key))
+        before = self._used.get((route, given.key))
         if before is None:
-            self._used[operation, key] = (digest, now + self._length, kept)
+            self._used[route, given.key] = (given.digest, now + self._length, kept)
             while len(self._used) > self._count:
                 del self._used[next(iter(self._used))]
             return None
-        if before[0] != digest:
+        if before[0] != given.digest:
             raise IdempotencyConflictError("this idempotency key was used before, with other data")
         if before[2].outcome is None:
             raise IdempotencyRunningError(
@@ -210,9 +190,9 @@ class Keys:
             )
         return before[2]
 
-    def release(self, operation: str, key: str) -> None:
+    def release(self, route: str, given: Given) -> None:
         """Free a key again: nothing was stored under it."""
-        self._used.pop((operation, key), None)
+        self._used.pop((route, given.key), None)
 
 
 def _not_kept(kept: Kept) -> PosthouseError:

@@ -21,10 +21,17 @@ class Order(Struct):
     gift: bool = False
 
 
-def record(http: str, name: str = "shop.buy", request: Any = Order, reply: Any = Order, **more: Any) -> OperationRecord:
+def record(
+    http: str,
+    name: str = "shop.buy",
+    request: Any = Order,
+    reply: Any = Order,
+    mode: Mode = Mode.QUEUED,
+    **more: Any,
+) -> OperationRecord:
     return OperationRecord(
         name=name,
-        mode=Mode.QUEUED,
+        mode=mode,
         request=msgspec.json.schema(request),
         reply=msgspec.json.schema(reply),
         http=http,

@@ -68,3 +68,20 @@ def test_a_wait_after_a_rest_is_given_up_too_and_none_after_the_end():
         assert given_up == ["second"]
 
     simulated(main)
+
+
+def test_who_waits_is_known_until_it_is_over_or_given_up():
+    async def main() -> None:
+        patience = Patience[str](5.0, lambda _: None)
+
+        patience.begin("a")
+        await asyncio.sleep(3)
+        for key in ("b", "c"):
+            patience.begin(key)
+        patience.over("b")
+
+        assert patience.waiting == ["a", "c"]
+        await asyncio.sleep(3)
+        assert patience.waiting == ["c"]
+
+    simulated(main)

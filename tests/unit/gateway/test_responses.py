@@ -20,8 +20,9 @@ from posthouse.errors import (
     Reject,
     every_error,
 )
-from posthouse.gateway.responses import Response, accepted, from_reply, problem
+from posthouse.gateway.responses import Response, accepted, from_outcome, from_reply, pending, problem
 from posthouse.message.message import Kind, Message, Refusal
+from posthouse.runtime.steps.wire import Outcome
 from tests.unit.gateway.makers import record
 
 
@@ -169,6 +170,25 @@ def test_every_error_of_ours_is_a_problem(kind: type[PosthouseError]):
     assert (told["code"], told["detail"], told["id"]) == (kind.code, "what happened", "r1")
     assert told["title"]
     assert 400 <= told["status"] <= 599
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_stored_outcome_is_what_the_reply_would_have_been(known: bool):
+    contract = record("POST /orders", status=201) if known else None
+
+    good = from_outcome(Outcome(b'{"sku":"a"}'), contract, id="r1", shows_causes=True)
+    nothing = from_outcome(
+        Outcome(b"null"), None if contract is None else record("POST /x", reply=None), id="r1", shows_causes=True
+    )
+    no = from_outcome(Outcome(b"", Refusal("card.refused", "no", 402)), contract, id="r1", shows_causes=True)
+
+    assert (good.status, good.body) == (201 if known else 200, b'{"sku":"a"}')
+    assert (nothing.status, nothing.body) == (204, b"")
+    assert (no.status, members(no)["code"], members(no)["id"]) == (402, "card.refused", "r1")
+
+
+def test_an_open_request_says_how_it_stands():
+    assert msgspec.json.decode(pending("r1", root="", state="parked").body) == {"id": "r1", "state": "parked"}
 
 
 def test_an_open_request_says_where_and_when_to_ask():

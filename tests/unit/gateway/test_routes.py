@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from datetime import date
+from typing import Any, Literal
+from uuid import UUID
 
+import msgspec
 import pytest
+from msgspec import Struct
 
-from posthouse.errors import MethodNotAllowedError, RouteUnknownError
+from posthouse.declare.key import key_reader
+from posthouse.errors import InvalidDataError, MethodNotAllowedError, RouteUnknownError
 from posthouse.gateway.routes import Compiler, Table
 from posthouse.gateway.webhooks import Verifier, verifier
+from posthouse.message.message import Mode
 from posthouse.runtime.settings import GatewaySettings, RouteSettings, SignatureSettings
 from tests.unit.gateway.makers import record, route
 
@@ -164,12 +170,61 @@ def test_the_loser_of_a_conflict_takes_over_when_the_other_is_gone():
     assert table.conflicts == []
 
 
-@pytest.mark.parametrize("http", ["GET /livez", "GET /readyz", "GET /requests/{sku}"])
+@pytest.mark.parametrize(
+    "http",
+    ["GET /livez", "POST /livez", "GET /readyz", "GET /requests/{sku}", "PUT /requests/{x}", "DELETE /requests/{x}"],
+)
 def test_no_service_can_claim_a_page_of_the_gateway(http: str):
     table = compiler().table({"s.a": record(http, "s.a")})
 
     assert table.routes == []
     assert [conflict.operation for conflict in table.conflicts] == ["s.a"]
+
+
+# --- what is asked ---------------------------------------------------------------------------------------
+
+
+class Parcel(Struct):
+    sender: UUID
+    to: date | None = None
+    kind: Literal["letter", "box"] = "letter"
+    weight: int = 1
+
+
+@pytest.mark.parametrize(
+    ("field", "data", "key"),
+    [
+        ("sender", {"sender": "7B1C83E2-4B0F-4D0A-8B7E-0C1D2E3F4A5B"}, "7b1c83e2-4b0f-4d0a-8b7e-0c1d2e3f4a5b"),
+        ("to", {"to": "2026-03-01"}, "2026-03-01"),
+        ("to", {}, ""),
+        ("kind", {"kind": "box"}, "box"),
+        ("kind", {}, "letter"),
+        ("weight", {"weight": 12}, "12"),
+    ],
+)
+def test_an_ordering_key_is_the_text_that_a_caller_in_python_gives(field: str, data: dict[str, Any], key: str):
+    data = {"sender": "7b1c83e2-4b0f-4d0a-8b7e-0c1d2e3f4a5b", **data}
+    made = route("POST /parcels", request=Parcel, key=field)
+    theirs = key_reader(field, Parcel, "post.take")
+
+    assert made.ordering_key(msgspec.json.encode(data)) == key
+    assert theirs(msgspec.convert(data, Parcel)) == key
+
+
+def test_without_an_ordering_key_the_data_is_not_looked_at():
+    assert route("POST /parcels", request=Parcel).ordering_key(b"no JSON") == ""
+
+
+def test_a_key_that_no_order_can_be_kept_by_is_refused():
+    made = route("POST /orders", key="sku")
+
+    with pytest.raises(InvalidDataError, match="NUL"):
+        made.ordering_key(b'{"sku":"\\u0000"}')
+
+
+@pytest.mark.parametrize(("mode", "is_journaled"), [(Mode.JOURNALED, True), (Mode.QUEUED, False)])
+def test_the_contract_says_whether_it_is_journaled(mode: Mode, is_journaled: bool):
+    assert route("POST /orders", mode=mode).is_journaled is is_journaled
 
 
 def test_what_has_not_changed_is_not_made_again():
