@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from posthouse.backends.sqlite.store import FileEngine, SqliteStore
 from posthouse.contracts.store import Store
 from posthouse.testing import ManualClock
 from posthouse.testing.conformance import MakeStore, StoreSuite
+from tests.unit.backends.sqlite.store.conftest import OpenStore
 
 
 class TestStoreInThread(StoreSuite):
@@ -26,5 +28,14 @@ class TestStoreInThread(StoreSuite):
         return make
 
 
-def test_a_disk_that_is_slower_than_the_limit_brings_a_thread():
-    pass
+@pytest.mark.anyio
+@pytest.mark.parametrize(("slow_flush", "on_the_loop"), [(1000.0, True), (0.0, False)])
+async def test_steps_run_in_a_thread_where_a_flush_is_slow_and_on_the_loop_elsewhere(
+    slow_flush: float, on_the_loop: bool, open_file: OpenStore
+):
+    store = await open_file(slow_flush=slow_flush)
+
+    ran_in = await store.commit(lambda books: threading.current_thread(), name="ask")
+    read_in = await store.read(lambda books: threading.current_thread())
+
+    assert (ran_in is threading.main_thread(), read_in is threading.main_thread()) == (on_the_loop, on_the_loop)
