@@ -62,3 +62,12 @@ def shown(data: bytes) -> str:
         return plain(msgspec.json.format(data, indent=2).decode())
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return repr(data)
+
+
+def as_json(data: bytes) -> msgspec.Raw:
+    """Return data of others as it can stand within JSON: as it is, or written out when it is none."""
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode(repr(data)))
+    return msgspec.Raw(data)

@@ -60,6 +60,20 @@ def line(text: str = "") -> None:
     click.echo(text)
 
 
+def field(name: str, text: str, *, indent: int = 2, width: int = 12) -> None:
+    """Print one named fact for people; on a terminal a long one is folded under itself."""
+    start = " " * indent + f"{name:{width}} "
+    if not sys.stdout.isatty():
+        line(start + plain(text))
+        return
+    import textwrap
+    from shutil import get_terminal_size
+
+    wide = max(get_terminal_size().columns, len(start) + _WHOLE)
+    folded = textwrap.wrap(plain(text), wide, initial_indent=start, subsequent_indent=" " * len(start)) or [start]
+    line("\n".join(folded))
+
+
 def say(text: str) -> None:
     """Tell the person something that is no data."""
     click.echo(text, file=sys.stderr)
@@ -89,6 +103,13 @@ def colored(text: str, color: str) -> str:
 def moment(at: float | None) -> str:
     """Return an instant as people read it, in UTC; "-" for none."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else "-"
+
+
+def ahead(at: float | None, now: float) -> str:
+    """Return how far ahead, or how long ago, an instant is: "in 5 s", "5 s ago"; "-" for none."""
+    if not at or at == float("inf"):
+        return "-"
+    return f"in {ago(now, at)}" if at > now else f"{ago(at, now)} ago"
 
 
 def ago(at: float | None, now: float) -> str:
