@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from posthouse.clock import Seconds
+    from posthouse.runtime.timers import Timer, Timers
 
 _Key = TypeVar("_Key", bound="Hashable")
 
@@ -16,24 +16,25 @@ NEVER: Final = float("inf")
 
 
 class Expiry(Generic[_Key]):
-    """Waits, by key, each with its end in the loop's time.
+    """Waits, by key, each with its end.
 
     Args:
         end: what ends a wait; called with its key.
+        timers: by which time passes.
     """
 
-    __slots__ = ("_end", "_ends", "_loop", "_next", "_timer")
+    __slots__ = ("_end", "_ends", "_next", "_timer", "_timers")
 
-    def __init__(self, end: Callable[[_Key], None]) -> None:
+    def __init__(self, end: Callable[[_Key], None], timers: Timers) -> None:
         self._end = end
-        self._loop = asyncio.get_running_loop()
+        self._timers = timers
         self._ends: dict[_Key, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._next = NEVER
 
     def begin(self, key: _Key, length: Seconds) -> None:
         """Begin a wait."""
-        ends = self._loop.time() + length
+        ends = self._timers.time() + length
         self._ends[key] = ends
         if ends < self._next:
             self._wake_at(ends)
@@ -52,10 +53,10 @@ class Expiry(Generic[_Key]):
         if self._timer is not None:
             self._timer.cancel()
         self._next = when
-        self._timer = self._loop.call_at(when, self._ring)
+        self._timer = self._timers.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        now = self._loop.time()
+        now = self._timers.time()
         self._timer, self._next = None, NEVER
         for key in [key for key, ends in self._ends.items() if ends <= now]:
             if self._ends.pop(key, None) is not None:

@@ -26,6 +26,7 @@ from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
 from posthouse.runtime.steps.here import KEPT_FOR
 from posthouse.runtime.steps.receiving import DEPOSIT, Answer, Receiving
 from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
+from posthouse.runtime.timers import timers_of
 from posthouse.runtime.workplace import Claim, Work
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.deciding import Decided, Decision
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.receiving import Arrived, Received
+    from posthouse.runtime.timers import Timer
 
 T = TypeVar("T")
 
@@ -86,7 +88,7 @@ class Place:
         self.claiming = False
         self.again = False
         self.suspect: int | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Timer | None = None
 
 
 class Ending:
@@ -137,15 +139,13 @@ class Inbox:
         self._relay = relay
         self._settler = settler
         self._rng = seams.rng
-        # A clock that is set by hand tells those who wait for a time; the loop's timers do not know of it.
-        self._wake: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(seams.clock, "wake", None)
-        self._unwatch: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._timers = timers_of(seams.clock)
         self._places: dict[str, Place] = {}
         self._arrived: list[Arrived] = []
         self._endings: list[Ending] = []
         self._put_back: list[PutBack] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._take_over = 0.0
         self._forget = 0.0
         self._under_way = 0
@@ -158,20 +158,18 @@ class Inbox:
 
     def serve(self, runners: Iterable[Runner]) -> None:
         """Begin to claim for these runners."""
-        now = self._loop.time()
+        now = self._timers.time()
         self._taking = True  # again, after a drain
         if self._timer is not None:
             self._timer.cancel()
         for runner in runners:
-            self._places[runner.name] = Place(runner, now)
+            self._places[runner.name] = Place(runner, self._loop.time())
             name = runner.name
             runner.on_low = lambda name=name: self._low(name)
         self._take_over = now
         self._forget = now + FORGET
         self.look(self._places)
         self._look_around()
-        if self._wake is not None and self._unwatch is None:
-            self._unwatch = self._wake(lambda: self.look(self._places))
 
     def stop(self) -> None:
         """Claim nothing more; what is here ends as usual."""
@@ -186,9 +184,6 @@ class Inbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
 
     async def ended(self) -> None:
         """Wait until everything that was handed over is in the books."""
@@ -356,15 +351,15 @@ class Inbox:
         if place.timer is not None:
             place.timer.cancel()
         wait = max(0.0, due - self._here.now())
-        place.timer = self._loop.call_later(wait, self.look, (place.runner.name,))
+        place.timer = self._timers.call_later(wait, self.look, (place.runner.name,))
 
     def _look_around(self) -> None:
         """Once a second: what nobody told us of."""
-        self._timer = self._loop.call_later(LOOK, self._look_around)
+        self._timer = self._timers.call_later(LOOK, self._look_around)
         if not self._taking:
             return
         self._look_for_due()
-        now = self._loop.time()
+        now = self._timers.time()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
             self._heed(self._store.read(lambda books: books.dead(self._here.now())), self._bury)
@@ -603,7 +598,7 @@ class Inbox:
                     hold_off = full_jitter(failures + 1, base=0.1, cap=5.0, rng=self._rng)
                     _log.warning("the store of %s could not be used: %s", self._here.service, error)
                     if self._taking:
-                        self._loop.call_later(hold_off, retry)
+                        self._timers.call_later(hold_off, retry)
             finally:
                 self._count(-1)
 

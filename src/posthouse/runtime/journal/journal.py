@@ -29,6 +29,7 @@ from posthouse.runtime.journal.relay import Relay
 from posthouse.runtime.steps.canceling import cancel
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.receiving import Arrived
+from posthouse.runtime.timers import timers_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.runner import Runner
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.settler import Settler
+    from posthouse.runtime.timers import Timer
 
 _log: Final = logging.getLogger("posthouse.journal")
 
@@ -85,9 +87,12 @@ class Journal:
         self._settler = settler
         self._courier = Courier(transport, directory)
         self.outbox = Outbox(store, self.here, self._courier, seams=seams)
-        self._relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind)
+        timers = timers_of(seams.clock)
+        self._relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind, timers=timers)
         self.inbox = Inbox(store, self.here, self._courier, self.outbox, self._relay, settler=settler, seams=seams)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._timers = timers
+        self._beating: Timer | None = None
+        self._receivers: list[asyncio.Task[None]] = []
         self._open = False
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -97,7 +102,7 @@ class Journal:
         await self.store.commit(self._beat_once, name="beat")
         await self._relay.open()
         self._open = True
-        self._tasks.append(self._seams.spawn(self._beat(), f"posthouse journal of {self.here.service}"))
+        self._beating = self._timers.call_later(BEAT, self._beat)
 
     def serve(
         self, runners: Sequence[Runner], *, queues: Iterable[str], make_again: Callable[[], Awaitable[None]]
@@ -106,25 +111,24 @@ class Journal:
         self.inbox.serve(runners)
         for queue in queues:
             task = self._seams.spawn(self._adopt_all(queue, make_again), f"posthouse receives {queue}")
-            self._tasks.append(task)
+            self._receivers.append(task)
 
     async def stop(self) -> None:
         """Claim nothing more, and take nothing more out of queues."""
         self.inbox.stop()
-        receivers = self._tasks[1:]
+        receivers, self._receivers = self._receivers, []
         for task in receivers:
             task.cancel()
         await asyncio.gather(*receivers, return_exceptions=True)
-        del self._tasks[1:]
 
     async def close(self) -> None:
         """Close the store; what is under way goes on with the next instance."""
         if self._open:
             await self.inbox.ended()
         self._open = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop()
+        if self._beating is not None:
+            self._beating.cancel()
         self._relay.close()
         self.inbox.close()
         self.outbox.close()
@@ -138,13 +142,13 @@ class Journal:
     def _beat_once(self, books: Books) -> None:
         books.beat(self.here.instance, self.here.now() + LEASE)
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            try:
-                await self.store.commit(self._beat_once, name="beat")
-            except PosthouseError as error:
-                _log.warning("the store of %s cannot be told that this instance lives: %s", self.here.service, error)
+    def _beat(self) -> None:
+        self._beating = self._timers.call_later(BEAT, self._beat)
+        self.store.commit(self._beat_once, name="beat").add_done_callback(self._has_beaten)
+
+    def _has_beaten(self, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            _log.warning("the store of %s cannot be told that this instance lives: %s", self.here.service, error)
 
     # --- what arrives -------------------------------------------------------------------------------------
 

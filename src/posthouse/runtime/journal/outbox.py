@@ -20,6 +20,7 @@ from posthouse.runtime.steps.applying import apply
 from posthouse.runtime.steps.asking import store
 from posthouse.runtime.steps.ticket import Ticket
 from posthouse.runtime.steps.wire import Outcome, outcome_of
+from posthouse.runtime.timers import timers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,8 +51,8 @@ class Sent:
         id: of the call.
         service: who is asked.
         operation: what.
-        at: when it was sent first, in the loop's time.
-        due: when it is sent again, in the loop's time.
+        at: when it was sent first, in the time of the timers.
+        due: when it is sent again, in the same time.
         tries: how often it was sent.
         peer: where it went last; empty when nobody was there.
         deposited: whether a copy lies in the queue.
@@ -97,8 +98,9 @@ class Outbox:
         self._courier = courier
         self._rng = seams.rng
         self._loop = asyncio.get_running_loop()
+        self._timers = timers_of(seams.clock)
         self._tickets: dict[str, list[Ticket]] = {}
-        self._expiry: Expiry[Ticket] = Expiry(self._expire)
+        self._expiry: Expiry[Ticket] = Expiry(self._expire, self._timers)
         self._numbers: dict[tuple[str, int], int] = {}
         self._reply_times: dict[int, Seconds] = {}
         self._asked: list[tuple[Asked, Ticket]] = []
@@ -188,7 +190,7 @@ class Outbox:
         """Send calls for the first time, and remember to send them again."""
         if not calls:
             return
-        now = self._loop.time()
+        now = self._timers.time()
         by_service: dict[str, list[tuple[Sent, bytes]]] = {}
         for call in calls:
             sent = self.sent[call.place] = Sent(call, now)
@@ -200,7 +202,7 @@ class Outbox:
 
     def remember(self, call: Call) -> None:
         """Take a call over, to be sent again."""
-        self.sent[call.place] = Sent(call, self._loop.time())
+        self.sent[call.place] = Sent(call, self._timers.time())
 
     def carry(self, service: str, some: Sequence[tuple[Sent, bytes]]) -> None:
         """Hand frames to the courier, and say when they are due again."""
@@ -214,7 +216,7 @@ class Outbox:
             fresh = [(sent.operation, frame) for sent, frame in some if not sent.deposited]
             if fresh:
                 self._courier.deposit(fresh)
-        now = self._loop.time()
+        now = self._timers.time()
         reply_time = self._reply_times.get(lane_of(some[0][0].place), 0.0)
         for (sent, _frame), peer in zip(some, peers, strict=True):
             sent.tries += 1
@@ -316,7 +318,7 @@ class Outbox:
             _log.warning("replies could not be applied yet: %s", error)
             return
         applied = done.result()
-        now = self._loop.time()
+        now = self._timers.time()
         for place, stored in applied.told:
             sent = self.sent.pop(place, None)
             if sent is None:
@@ -353,7 +355,7 @@ class Outbox:
                 message.id,
             )
         if sent is not None:
-            sent.due = self._loop.time() + _FLOOR_MAY_WAIT * self._rng.uniform(0.5, 1.5)
+            sent.due = self._timers.time() + _FLOOR_MAY_WAIT * self._rng.uniform(0.5, 1.5)
 
     def fill(self, id: str, outcome: bytes, epoch: int) -> None:
         """Tell those who wait for a call what came of it."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox, Sent
     from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.timers import Timer, Timers
 
 _log: Final = logging.getLogger("posthouse.journal")
 
@@ -54,15 +55,17 @@ FORGET: Final[Seconds] = 60.0
 class Relay:
     """The timers of one outbox."""
 
-    def __init__(self, outbox: Outbox, store: Store, here: Here, courier: Courier, *, may_rebind: bool) -> None:
+    def __init__(
+        self, outbox: Outbox, store: Store, here: Here, courier: Courier, *, may_rebind: bool, timers: Timers
+    ) -> None:
         self._outbox = outbox
         self._store = store
         self._here = here
         self._courier = courier
         self._may_rebind = may_rebind
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._timers = timers
+        self._timer: Timer | None = None
+        self._ack_timer: Timer | None = None
         self._to_ack: set[int] = set()
         self._ack_again = 0.0
         self._take_over = 0.0
@@ -77,11 +80,11 @@ class Relay:
         for lane in lanes:
             self._outbox.known_lane(lane)
             self._outbox.waiting |= lane.waiting > 0
-        self._take_over = self._loop.time() + TAKE_OVER
-        self._forget = self._loop.time() + FORGET
+        self._take_over = self._timers.time() + TAKE_OVER
+        self._forget = self._timers.time() + FORGET
         await self._adopt()
         self._here.directory.on_change(self._somebody_came)
-        self._timer = self._loop.call_later(SWEEP, self._sweep)
+        self._timer = self._timers.call_later(SWEEP, self._sweep)
 
     def close(self) -> None:
         """Send nothing again any more."""
@@ -112,8 +115,8 @@ class Relay:
             self._send_again(ours)
 
     def _sweep(self) -> None:
-        now = self._loop.time()
-        self._timer = self._loop.call_later(SWEEP, self._sweep)
+        now = self._timers.time()
+        self._timer = self._timers.call_later(SWEEP, self._sweep)
         due = [sent for sent in self._outbox.sent.values() if sent.due <= now]
         if due:
             self._send_again(due)
@@ -142,7 +145,7 @@ class Relay:
         """Read what is due and send it with the stamps of now."""
         places = [sent.place for sent in due]
         for sent in due:  # until it is read and sent, it is not due once more
-            sent.due = self._loop.time() + 5.0
+            sent.due = self._timers.time() + 5.0
         self._heed(self._store.read(lambda books: books.calls_at(places)), self._carry_again)
 
     def _carry_again(self, calls: list[Call]) -> None:
@@ -260,7 +263,7 @@ class Relay:
         for lane in lanes:
             self._to_ack.add(lane.lane)
         if self._to_ack and self._ack_timer is None and not self._closed:
-            self._ack_timer = self._loop.call_later(ACK_IDLE, self._ack)
+            self._ack_timer = self._timers.call_later(ACK_IDLE, self._ack)
 
     def _ack(self) -> None:
         if self._ack_timer is not None:
@@ -331,7 +334,7 @@ class Relay:
             call
             for lane in books.lanes_out()
             for call in books.unsettled(lane)
-            if call.state.asked and (call.owner in gone or (call.owner == mine and call.place not in sent))
+            if call.state.asked and call.place not in sent and (call.owner in gone or call.owner == mine)
         ]
 
     def _drop_old(self, books: Books) -> int:
@@ -349,7 +352,7 @@ class Relay:
     def _dropped(self, count: int) -> None:
         """Only so many go in one step: while there are more, go on at the next sweep."""
         if count:
-            self._forget = self._loop.time()
+            self._forget = self._timers.time()
 
     def _looked(self, calls: list[Call | None]) -> None:
         """Tell those who wait for calls that another instance of ours has sent."""
