@@ -75,6 +75,10 @@ class Engine(Protocol):
         """Have on the disk what was committed."""
         ...
 
+    def judge(self) -> None:
+        """Choose where the next transactions run, by how long the last flushes took; nothing runs meanwhile."""
+        ...
+
     def reading(self) -> AbstractAsyncContextManager[UserSql]:
         """Give a connection that sees the database as it was at one moment."""
         ...

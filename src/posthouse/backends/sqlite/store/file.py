@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -51,6 +52,12 @@ _RETRY: Final[Seconds] = 0.0005
 _RETRY_CAP: Final[Seconds] = 0.004
 """How long the loop is given back when another process writes: first, and at most."""
 
+JUDGED: Final = 32
+"""So many flushes say how quick the disk is now."""
+
+_MUCH_SLOWER: Final = 4
+"""So many times slower than is slow, and the loop waits for no flush any more."""
+
 _SNAPSHOTS: Final = 8
 """So many idle connections for reading are kept."""
 
@@ -80,6 +87,8 @@ class FileEngine:
         self._service = service
         self._version = engine or apsw.sqlite_lib_version()
         self._slow_flush = slow_flush
+        self._flushes: deque[Seconds] = deque(maxlen=JUDGED)
+        self._pool: ThreadPoolExecutor | None = None
         self._turnstile: Turnstile | None = None
         self._wal: int | None = None
         self._place = 0, 0
@@ -95,24 +104,23 @@ class FileEngine:
             UnavailableError: the file is locked, or the disk fails.
         """
         check_engine(self._version)
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"posthouse store {self._service}")
+        self.thread = self._pool = self._new_pool()
         try:
             await self._in_thread(self._open, prepare)
         except BaseException:
             await self.close()
             raise
         if self.flush_time <= self._slow_flush:
-            self.thread.shutdown(wait=False)
-            self.thread = None
+            self._leave_thread()
 
     async def close(self) -> None:
         """Close all connections."""
-        thread = self.thread = self.thread or ThreadPoolExecutor(1)
+        thread = self.thread = self._pool or self._new_pool()
         try:
             await self._in_thread(self._close)
         finally:
             thread.shutdown(wait=False)
-            self.thread = None
+            self.thread = self._pool = None
 
     def enter(self) -> bool:
         """Pass the turnstile, if that takes no time; in a thread, `wait` does it."""
@@ -143,9 +151,27 @@ class FileEngine:
         """
         if self._wal is None:
             return
+        begun = perf_counter()
         _flush(self._wal)
+        self._flushes.append(perf_counter() - begun)
         if not stands(str(self.path), self._place):
             raise OSError(errno.ESTALE, "the file was replaced while it was open", str(self.path))
+
+    def judge(self) -> None:
+        """Go into the thread when flushes have become slow, and back onto the loop when they are quick.
+
+        Between both limits it stays where it is, so that a disk in the middle does not make it go to and fro.
+        """
+        if len(self._flushes) < JUDGED:
+            return
+        usual = sorted(self._flushes)[JUDGED // 2]
+        if self.thread is None and usual > _MUCH_SLOWER * self._slow_flush:
+            self.thread = self._pool = self._new_pool()
+        elif self.thread is not None and usual <= self._slow_flush:
+            self._leave_thread()
+        else:
+            return
+        self._flushes.clear()
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UserSql]:
@@ -179,6 +205,14 @@ class FileEngine:
         if self._turnstile is None:
             raise UnavailableError(f"the store {self.path} is not open")
         return self._turnstile
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix=f"posthouse store {self._service}")
+
+    def _leave_thread(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+        self.thread = self._pool = None
 
     async def _in_thread(self, function: Callable[..., T], *values: Any) -> T:
         try:

@@ -69,6 +69,7 @@ class Groups:
         self._bell: Future[None] | None = None
         self._inside = False
         self._under_way = False  # steps were taken, and their ends not told yet
+        self._reading = 0  # so many readings are in the thread
         self._closed = ""
         self._task = self._loop.create_task(self._work(), name="posthouse store groups")
 
@@ -257,6 +258,8 @@ class Groups:
                 step.tell(failure)
             for tail in tails:
                 tail.tell(failure)
+            if not self._reading:
+                self._engine.judge()
         self._under_way = False
 
     async def _flush(self) -> UnavailableError | None:
@@ -289,8 +292,13 @@ class Groups:
             self._runs.read(steps)
             self._have_read(steps)
         else:
+            self._reading += 1
             reading = self._loop.run_in_executor(thread, self._runs.read, steps)
-            reading.add_done_callback(lambda _: self._have_read(steps))
+            reading.add_done_callback(lambda _: self._were_read(steps))
+
+    def _were_read(self, steps: Sequence[Step[Any]]) -> None:
+        self._reading -= 1
+        self._have_read(steps)
 
     def _have_read(self, steps: Sequence[Step[Any]]) -> None:
         for step in steps:

@@ -248,6 +248,9 @@ class MemoryEngine:
         """Flush what was committed."""
         self._database.flush()
 
+    def judge(self) -> None:
+        """Stay on the loop: nothing takes long here."""
+
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UserSql]:
         """Give a copy of what is committed at this moment."""
