@@ -15,21 +15,17 @@ import asyncio
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from time import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 
 import apsw
 
 from posthouse.backends.sqlite import peers
-from posthouse.backends.sqlite.bells import Bells, hung, is_alive, remove_sockets, remove_stale
+from posthouse.backends.sqlite.bells import Bells, hung, remove_sockets
 from posthouse.backends.sqlite.commits import Call, Commits
 from posthouse.backends.sqlite.faults import check_engine
-from posthouse.backends.sqlite.identity import identity
-from posthouse.backends.sqlite.opened import MovedError, OpenFile, open_file
-from posthouse.backends.sqlite.place import DATABASE, make_directory, make_socket_directory, remove_socket_directory
-from posthouse.backends.sqlite.turnstile import Turnstile
+from posthouse.backends.sqlite.holdings import Holdings
 from posthouse.backends.sqlite.waiting import MOVED, REGISTRY, noted
-from posthouse.errors import StorageError, UnavailableError
+from posthouse.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,10 +47,6 @@ SLOW_FLUSH: Final[Seconds] = 0.001
 
 POLL: Final[Seconds] = 1.0
 """How often we look for what no bell has told us."""
-
-_PATIENCE: Final[Seconds] = 10.0
-_FRESH: Final[Seconds] = 60.0
-_TRIES: Final = 5
 
 
 @final
@@ -83,28 +75,24 @@ class Database:
         "_clock",
         "_commits",
         "_engine",
-        "_file",
         "_finding",
-        "_flush",
         "_has_sockets",
         "_heard",
+        "_holdings",
         "_is_lost",
         "_opening",
         "_polling",
         "_slow_flush",
         "_thread",
-        "_turnstile",
         "_users",
         "bells",
         "directory",
         "flush_time",
-        "path",
         "peer",
         "polls",
         "queue_rung",
         "registry_rung",
         "resets",
-        "sockets",
     )
 
     def __init__(
@@ -117,8 +105,6 @@ class Database:
         slow_flush: Seconds = SLOW_FLUSH,
     ) -> None:
         self.directory = directory
-        self.path = directory / DATABASE
-        self.sockets = directory / "run"
         self.peer = secrets.token_hex(8)  # the transport says what it is; without one any will do
         self.polls: list[Callable[[], None]] = []
         self.resets: list[Callable[[], None]] = []
@@ -127,20 +113,33 @@ class Database:
         self.bells: Bells | None = None
         self.flush_time: Seconds = 0.0
         self._clock = clock
-        self._flush: Flush = flush
         self._engine = engine or apsw.sqlite_lib_version()
         self._slow_flush = slow_flush
         self._users = 0
         self._opening = asyncio.Lock()
-        self._file: OpenFile | None = None
+        self._holdings = Holdings(
+            directory,
+            flushes=flush == "full",
+            enough=slow_flush / 2,
+            enter=lambda sql: peers.join(sql, self.peer, clock.now()),
+        )
         self._finding: asyncio.Task[None] | None = None  # while the file was deleted, and we look for another one
         self._is_lost = False  # it was deleted, and we have not found another one yet
-        self._turnstile: Turnstile | None = None
         self._commits: Commits | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._polling: asyncio.TimerHandle | None = None
         self._heard: list[int] = []
         self._has_sockets = False
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._holdings.path
+
+    @property
+    def sockets(self) -> Path:
+        """Where the sockets are, while it is open."""
+        return self._holdings.sockets
 
     async def open(self) -> None:
         """Open the file, or count one more that has it open.
@@ -249,69 +248,27 @@ class Database:
 
     def _open(self) -> None:
         """Open all, in the thread."""
-        self._make_place()
-        try:
-            remove_stale(self.sockets, older_than=time() - _FRESH)
-            if not is_alive(self.sockets, self.peer):
-                remove_sockets(self.sockets, self.peer)  # left by a dead process of our name
-            self._turnstile = Turnstile(self.directory)
-        except OSError as error:
-            raise StorageError(f"the data directory {self.directory} cannot be used: {error}") from error
-        self._enter_turnstile()
-        try:
-            self.sockets = make_socket_directory(self.directory)  # the last to leave may have removed it just now
-            self.bells = Bells(self.sockets, self.peer)
-            self._has_sockets = True
-            self._file = self._open_file()
-        finally:
-            self._turnstile.leave()
-        self.flush_time = self._file.flush_time
+        self._holdings.open(self.peer, self._hang_bell)
 
-    def _make_place(self) -> None:
-        make_directory(self.directory)
-        self.sockets = make_socket_directory(self.directory)
-
-    def _enter_turnstile(self) -> None:
-        assert self._turnstile is not None  # noqa: S101 - tells the type checker what _open has just done
-        if not self._turnstile.wait_anew(_PATIENCE):
-            raise UnavailableError(f"another process has been writing to {self.path} for more than {_PATIENCE:.0f} s")
-
-    def _open_file(self) -> OpenFile:
-        """Open the file that is at the path, or make it; inside the turnstile."""
-        for left in reversed(range(_TRIES)):
-            try:
-                return open_file(
-                    self.path,
-                    flushes=self._flush == "full",
-                    enough=self._slow_flush / 2,
-                    enter=lambda sql: peers.join(sql, self.peer, self._clock.now()),
-                )
-            except MovedError:
-                if not left:
-                    raise
-        raise AssertionError  # the last try has returned or raised
+    def _hang_bell(self, sockets: Path) -> None:
+        self.bells = Bells(sockets, self.peer)
+        self._has_sockets = True
 
     def _close(self) -> None:
         """Close all that is open, in the thread."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._holdings.close()
         if self.bells is not None:
             self.bells.close()
             self.bells = None
         if self._has_sockets:
             remove_sockets(self.sockets, self.peer)
             self._has_sockets = False
-        if self._turnstile is not None:
-            if self._turnstile.enter():  # nobody makes it, or hangs a bell in it, meanwhile
-                remove_socket_directory(self.sockets, self.directory)
-                self._turnstile.leave()
-            self._turnstile.close()
-            self._turnstile = None
+        self._holdings.leave()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        file, turnstile, bells, thread = self._file, self._turnstile, self.bells, self._thread
+        file, turnstile, bells, thread = self._holdings.file, self._holdings.turnstile, self.bells, self._thread
         assert file is not None and turnstile is not None and bells is not None and thread is not None  # noqa: S101, PT018 - _open made them
+        self.flush_time = file.flush_time
         if self.flush_time <= self._slow_flush:
             thread.shutdown(wait=False)
             self._thread = None
@@ -323,7 +280,7 @@ class Database:
             thread=self._thread,
             ring=self.ring,
             settled=self._settled,
-            stands=lambda: self._file is not None and self._file.stands(),
+            stands=self._holdings.file_stands,
             halted=self._find_file,
         )
         bells.listen(loop, self._rung)
@@ -333,13 +290,12 @@ class Database:
 
     def _look_at_files(self) -> None:
         """See whether our files still are those that others find; else find what they do."""
-        commits, file, turnstile = self._commits, self._file, self._turnstile
-        if commits is None or self._finding is not None:
+        if self._commits is None or self._finding is not None:
             return
         if self._is_lost:
             self._find_file()
-        elif not (file and file.stands_whole() and turnstile and turnstile.stands() and identity(str(self.sockets))):
-            commits.halt()
+        elif not self._holdings.all_stands():
+            self._commits.halt()
 
     def _find_file(self) -> None:
         """Open the file that is at the path now; the commits are halted."""
@@ -350,10 +306,10 @@ class Database:
         loop = asyncio.get_running_loop()
         thread = self._thread or ThreadPoolExecutor(1)
         try:
-            await loop.run_in_executor(thread, self._make_place)
+            await loop.run_in_executor(thread, self._holdings.make_place)
             if self.bells is not None:
                 self.bells.rehang()
-            is_another = await loop.run_in_executor(thread, self._replace_file)
+            is_another = await loop.run_in_executor(thread, self._holdings.replace)
             others = await loop.run_in_executor(thread, hung, self.sockets)
         except Exception as error:  # whatever it was, nobody may wait for ever; the next poll tries again
             self._is_lost = True
@@ -369,28 +325,14 @@ class Database:
             if thread is not self._thread:
                 thread.shutdown(wait=False)
 
-    def _replace_file(self) -> bool:
-        """Let go of a file that was deleted, and open another one, in the thread; return whether it was deleted."""
-        self._enter_turnstile()
-        try:
-            if self._file is not None:
-                if self._file.stands_whole():  # it was the lock files, or the sockets
-                    return False
-                self._file.abandon()
-                self._file = None
-            self._file = self._open_file()
-        finally:
-            if self._turnstile is not None:
-                self._turnstile.leave()
-        return True
-
     def _begin_anew(self, commits: Commits, others: Sequence[str]) -> None:
-        assert self._file is not None  # noqa: S101 - the thread has just opened it
+        file = self._holdings.file
+        assert file is not None  # noqa: S101 - the thread has just opened it
         _log.warning(
             "%s was deleted while it was used: the queued messages in it are lost; this process goes on with a new one",
             self.path,
         )
-        commits.move_to(self._file.connection, wal=self._file.wal)
+        commits.move_to(file.connection, wal=file.wal)
         for tell in self.resets:
             try:
                 tell()

@@ -377,7 +377,7 @@ async def test_processes_wait_at_the_same_turnstile_after_its_files_were_deleted
     wipe(directory, "*.lock")
 
     def stand() -> bool:
-        return all(not each._finding and each._turnstile and each._turnstile.stands() for each in databases)
+        return all(not each._finding and each._holdings.all_stands() for each in databases)
 
     await come_true(stand)
     assert [info.spec for info in await one.queues()] == [HELLO]
