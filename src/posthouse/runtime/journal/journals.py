@@ -134,7 +134,8 @@ class OpenJournals:
         return journal
 
     def _make(self, url: str, service: str) -> Store:
-        return open_store(url, service=service, instance=self._peer, clock=self._seams.clock)
+        seams = self._seams
+        return open_store(url, service=service, instance=self._peer, clock=seams.clock, new_id=seams.new_id)
 
     def _must_be_ours(self, service: str, store: Store) -> None:
         for instance in self._directory.present.get(service, ()):
