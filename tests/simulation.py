@@ -2,7 +2,7 @@
 
 The trace says what went through every transport and which handler ran, at what virtual time. The
 same seed must give the same trace, in this process and in any other. Run as a program, it prints
-the digest of a seed's trace.
+the digest of the trace of a seed and a mode.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from posthouse.runtime.seams import Seams, seeded_seams
 from posthouse.runtime.settings import Settings
 from posthouse.testing.faulty import FaultyTransport
 from posthouse.testing.loop import LoopClock, simulate
+from tests.house import journals_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from random import Random
 
+    from posthouse.contracts.store import Books
     from posthouse.contracts.transport import Delivery, Outcome, Outgoing, Transport
 
 
@@ -95,12 +97,12 @@ class _TracedDirect:
         self._inner.send(peer, frame)
 
 
-def services_of(rng: Random, trace: Trace) -> tuple[Service, Service, list[Any]]:
+def services_of(rng: Random, trace: Trace, mode: Any) -> tuple[Service, Service, list[Any]]:
     """Return two services that call each other, fail, wait and take too long, by the dice that they are given."""
     shop, prices = Service("shop", concurrency=4), Service("prices", concurrency=3)
     quoted = prices.event("quoted", Order)
 
-    @prices.handler(backoff="100ms..5s", timeout="3s", attempts=4)
+    @prices.handler(backoff="100ms..5s", timeout="3s", attempts=4, mode=mode)
     async def quote(order: Order, ctx: Context) -> int:
         trace.add("runs quote", ctx.id, ctx.attempt)
         await asyncio.sleep(rng.choice([0, 0.01, 0.5, 9]))  # the last one takes too long
@@ -117,14 +119,14 @@ def services_of(rng: Random, trace: Trace) -> tuple[Service, Service, list[Any]]
         await asyncio.sleep(rng.random())
         return order.number
 
-    @shop.handler(attempts=2)
+    @shop.handler(attempts=2, mode=mode)
     async def buy(order: Order, ctx: Context) -> int:
         trace.add("runs buy", ctx.id, ctx.attempt)
         numbers = await asyncio.gather(ctx.call(look, order), ctx.call(quote, order, timeout="20s"))
         await ctx.send(pack, order)
         return sum(numbers)
 
-    @shop.handler(batch=5, linger="200ms", attempts=3)
+    @shop.handler(batch=5, linger="200ms", attempts=3, mode=mode)
     async def pack(orders: list[Order], ctx: Context) -> None:
         trace.add("runs pack", *(order.number for order in orders))
         if rng.random() < 0.3:
@@ -138,7 +140,7 @@ def services_of(rng: Random, trace: Trace) -> tuple[Service, Service, list[Any]]
     return shop, prices, [buy, quote, pack]
 
 
-async def scenario(seed: int, *, seams: Callable[[int], Seams]) -> Trace:
+async def scenario(seed: int, *, mode: str, seams: Callable[[int], Seams]) -> Trace:
     """Let the two services work, on three hosts, one of which is drained and replaced in the middle."""
     trace = Trace()
     dice = seams(seed).rng
@@ -159,18 +161,27 @@ async def scenario(seed: int, *, seams: Callable[[int], Seams]) -> Trace:
         trace.add("answer", number, result)
 
     async with host(1) as one, host(2) as two, host(3) as three:
-        shop, prices, (buy, _quote, _pack) = services_of(dice, trace)
+        shop, prices, (buy, _quote, _pack) = services_of(dice, trace, mode)
         await one.serve(shop)
         await two.serve(prices)
+        three.journals.allow("person")
         asking = asyncio.gather(*(ask(three.client("person"), number) for number in range(30)))
         await asyncio.sleep(3)
-        await three.serve(services_of(dice, trace)[1])
+        await three.serve(services_of(dice, trace, mode)[1])
         await two.drain(grace=1)
         await asking
         await asyncio.sleep(60)
         for info in await one.transport.queues():
             trace.add("left in", info.spec.name, info.stored, info.dead)
+        for each in (one, three):
+            for journal in journals_of(each):
+                trace.add("store", journal.here.service, *await journal.store.read(_left))
     return trace
+
+
+def _left(books: Books) -> tuple[object, ...]:
+    counts = books.counts()
+    return counts.calls, counts.requests, counts.dead
 
 
 def world(seed: int) -> Seams:
@@ -178,10 +189,10 @@ def world(seed: int) -> Seams:
     return seeded_seams(seed, clock=LoopClock())
 
 
-def trace_of(seed: int, *, seams: Callable[[int], Seams] = world) -> Trace:
+def trace_of(seed: int, *, mode: str = "journaled", seams: Callable[[int], Seams] = world) -> Trace:
     """Run the scenario with a seed, and return its trace."""
-    return simulate(scenario(seed, seams=seams))
+    return simulate(scenario(seed, mode=mode, seams=seams))
 
 
 if __name__ == "__main__":
-    print(trace_of(int(sys.argv[1])).digest)
+    print(trace_of(int(sys.argv[1]), mode=sys.argv[2]).digest)

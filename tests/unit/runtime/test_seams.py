@@ -14,6 +14,7 @@ import pytest
 
 from posthouse.clock import SystemClock
 from posthouse.runtime import ending
+from posthouse.runtime.journal import ending as journal_ending
 from posthouse.runtime.seams import Seams, random_ids, seeded_seams, spawn, system_seams
 from posthouse.testing.clock import ManualClock
 from tests.simulation import trace_of, world
@@ -21,19 +22,24 @@ from tests.simulation import trace_of, world
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_same_seed_gives_the_same_trace():
-    first, second = trace_of(7), trace_of(7)
+modes = pytest.mark.parametrize("mode", ["queued", "journaled"])
+
+
+@modes
+def test_the_same_seed_gives_the_same_trace(mode: str):
+    first, second = trace_of(7, mode=mode), trace_of(7, mode=mode)
 
     assert first.lines == second.lines
     assert first.digest == second.digest
 
 
-def test_another_seed_gives_another_trace():
-    assert len({trace_of(seed).digest for seed in range(1, 6)}) == 5
+@modes
+def test_another_seed_gives_another_trace(mode: str):
+    assert len({trace_of(seed, mode=mode).digest for seed in range(1, 6)}) == 5
 
 
-def test_the_trace_shows_all_that_can_happen():
-    text = "\n".join("\n".join(trace_of(seed).lines) for seed in range(1, 4))
+def test_the_trace_shows_all_that_can_happen_to_what_is_queued():
+    text = "\n".join("\n".join(trace_of(seed, mode="queued").lines) for seed in range(1, 4))
 
     for part in ("sends prices.quote", "tells", "receives", "runs pack", "Released", "Rejected", "Accepted"):
         assert part in text
@@ -41,12 +47,22 @@ def test_the_trace_shows_all_that_can_happen():
     assert "answer" in text
 
 
-def test_the_trace_is_the_same_in_another_process():
+def test_the_trace_shows_all_that_can_happen_to_what_is_journaled():
+    text = "\n".join("\n".join(trace_of(seed).lines) for seed in range(1, 4))
+
+    for part in ("REQUEST prices.quote", "REPLY prices.quote", "ACK prices", "CONTROL pending", "runs pack", "answer"):
+        assert part in text
+    assert "'prices.quote': {'done'" not in text  # acked, and forgotten
+    assert "'open'" not in text
+
+
+@modes
+def test_the_trace_is_the_same_in_another_process(mode: str):
     """Where sets and the hashes of strings have another order."""
-    digests = {trace_of(3).digest}
+    digests = {trace_of(3, mode=mode).digest}
     for hash_seed in ("1", "2"):
         ran = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "3"],
+            [sys.executable, "-m", "tests.simulation", "3", mode],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
@@ -74,20 +90,22 @@ def with_own_clock(seed: int) -> Seams:
     return dataclasses.replace(world(seed), clock=SystemClock())
 
 
+@modes
 @pytest.mark.parametrize("seams", [with_own_ids, with_own_chance, with_own_clock])
-def test_who_makes_his_own_ids_throws_his_own_dice_or_has_his_own_clock_is_seen(seams: Any):
-    assert trace_of(7, seams=seams).digest != trace_of(7, seams=seams).digest
+def test_who_makes_his_own_ids_throws_his_own_dice_or_has_his_own_clock_is_seen(seams: Any, mode: str):
+    assert trace_of(7, mode=mode, seams=seams).digest != trace_of(7, mode=mode, seams=seams).digest
 
 
-def test_a_backoff_of_its_own_chance_is_seen(monkeypatch: pytest.MonkeyPatch):
-    settle = ending.settle
+@pytest.mark.parametrize(("mode", "module"), [("queued", ending), ("journaled", journal_ending)])
+def test_a_backoff_of_its_own_chance_is_seen(monkeypatch: pytest.MonkeyPatch, mode: str, module: Any):
+    settle = module.settle
 
     def by_chance(*end: Any, **how: Any) -> Any:
         return settle(*end, **{**how, "rng": random.SystemRandom()})
 
-    monkeypatch.setattr(ending, "settle", by_chance)
+    monkeypatch.setattr(module, "settle", by_chance)
 
-    assert trace_of(7).digest != trace_of(7).digest
+    assert trace_of(7, mode=mode).digest != trace_of(7, mode=mode).digest
 
 
 # --- the seams themselves -----------------------------------------------------------------------------
