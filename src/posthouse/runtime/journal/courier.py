@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from posthouse.contracts.transport import Outgoing
@@ -16,7 +17,7 @@ from posthouse.errors import PosthouseError
 from posthouse.message.codec import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from posthouse.clock import Seconds
     from posthouse.contracts.registry import Instance
@@ -76,12 +77,12 @@ class Courier:
         self._turn += -(-len(frames) // share)
         return peers
 
-    def deposit(self, requests: Sequence[tuple[str, bytes]]) -> None:
-        """Leave (operation, frame) in the queues of services of which nobody is there."""
-        for operation, frame in requests:  # each by itself: one full queue must not hold back the others
+    def deposit(self, requests: Sequence[tuple[str, bytes, Callable[[], None]]]) -> None:
+        """Leave (operation, frame) in queues of services of which nobody is there; the third is called if that fails."""
+        for operation, frame, failed in requests:  # each by itself: one full queue must not hold back the others
             stored = asyncio.ensure_future(self._transport.send((Outgoing(operation, frame),)))
             self._deposits.add(stored)
-            stored.add_done_callback(self._deposited)
+            stored.add_done_callback(partial(self._deposited, failed))
 
     def tell(self, service: str, store: str, message: Message) -> None:
         """Send a word or an ack to one instance of a service; to nobody when none is there."""
@@ -108,11 +109,13 @@ class Courier:
         if self._deposits:
             await asyncio.wait(self._deposits)
 
-    def _deposited(self, stored: asyncio.Future[None]) -> None:
+    def _deposited(self, failed: Callable[[], None], stored: asyncio.Future[None]) -> None:
         self._deposits.discard(stored)
         if stored.cancelled():
             return
         error = stored.exception()
+        if error is not None:
+            failed()
         if isinstance(error, PosthouseError):  # it is in the books, and is sent when somebody is there
             _log.debug("a request could not be left in its queue: %s", error)
         elif error is not None:

@@ -308,7 +308,10 @@ class Inbox:
         claimed += books.claimable(name, now, wanted - len(claimed)) if len(claimed) < wanted else []
         if claimed:
             books.claim(self._here.instance, [request.place for request in claimed])
-        return claimed, books.next_due(name)
+        due = books.next_due(name)
+        if due is not None and due <= now:
+            due = None  # beyond what was wanted, or suspects: they wait for the one that runs, whose end looks again
+        return claimed, due
 
     def _claimed(self, place: Place, wanted: int, result: tuple[list[Request], float | None]) -> None:
         claimed, due = result

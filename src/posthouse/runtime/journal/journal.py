@@ -174,6 +174,10 @@ class Journal:
         self._courier.lost(peer)
         self._relay.hurry(lambda sent: sent.peer == peer)
 
+    def transport_was_wiped(self) -> None:
+        """What lay in queues is gone."""
+        self._relay.deposit_again()
+
     async def _adopt_all(self, queue: str, make_again: Callable[[], Awaitable[None]]) -> None:
         """Take what lies in an operation's queue into the store, until canceled."""
         failures = 0

@@ -47,6 +47,7 @@ class OpenJournals:
         self._open: dict[str, Journal] = {}
         self._by_store: dict[str, Journal] = {}
         self._opening = asyncio.Lock()
+        transport.on_reset(self._wiped)
 
     def allow(self, service: str, *, store: str | None = None, schema: Sequence[str] = ()) -> None:
         """Let a service have a store here, from the first time that it needs one.
@@ -106,6 +107,10 @@ class OpenJournals:
         self._by_store = {}
         for journal in journals:
             await journal.close()
+
+    def _wiped(self) -> None:
+        for journal in self._open.values():
+            journal.transport_was_wiped()
 
     async def _opened(self, service: str) -> Journal:
         url, schema = self._allowed[service]

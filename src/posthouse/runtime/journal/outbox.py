@@ -73,6 +73,10 @@ class Sent:
         self.deposited = False
         self.unwanted = call.state is CallState.CANCEL_WANTED
 
+    def was_not_deposited(self) -> None:
+        """The queue did not take a copy, or has lost it."""
+        self.deposited = False
+
 
 class Outbox:
     """All calls of one service from this process.
@@ -213,7 +217,7 @@ class Outbox:
             peers = self._courier.ask(instances, [frame for _sent, frame in some])
         else:
             peers = [""] * len(some)
-            fresh = [(sent.operation, frame) for sent, frame in some if not sent.deposited]
+            fresh = [(sent.operation, frame, sent.was_not_deposited) for sent, frame in some if not sent.deposited]
             if fresh:
                 self._courier.deposit(fresh)
         now = self._timers.time()

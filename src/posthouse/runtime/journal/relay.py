@@ -101,6 +101,12 @@ class Relay:
         if due and not self._closed:
             self._send_again(due)
 
+    def deposit_again(self) -> None:
+        """The transport was wiped: leave copies in its queues again."""
+        for sent in self._outbox.sent.values():
+            sent.was_not_deposited()
+        self.hurry(lambda sent: not sent.peer)
+
     def cancel(self, calls: Sequence[Call]) -> None:
         """Ask repliers not to do these."""
         ours: list[Sent] = []
