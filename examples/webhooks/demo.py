@@ -111,7 +111,7 @@ def play(folder: Path, *, seed: int, kills: int, rounds: int) -> int:
                 storm.calm()
             system.wait_until_whole()
             say("No more kills. Waiting until all is done")
-            if not quiet_in_time(system, ledger):
+            if not quiet_in_time(system):
                 say(f"It is not quiet after {PATIENCE:g} s. The last lines of the log:")
                 print("\n".join(system.log()[-20:]))
         seconds = time.monotonic() - began
@@ -155,13 +155,17 @@ def report(ledger: Ledger, system: System, sender: Sender, *, wipes: int, dead: 
     return 0 if lost == double == dead == 0 else 1
 
 
-def quiet_in_time(system: System, ledger: Ledger) -> bool:
-    """Wait until everything is done and nothing is under way, for PATIENCE at most; return whether it is so."""
+def quiet_in_time(system: System) -> bool:
+    """Wait until nothing is under way, for PATIENCE at most; return whether it is so.
+
+    One look finds what it counts at different moments, so it is quiet when two of them find nothing.
+    """
     until = time.monotonic() + PATIENCE
-    while ledger.count() < ledger.expected or system.under_way():
+    nothing = 0
+    while nothing < 2:
         if time.monotonic() > until:
             return False
-        time.sleep(0.1)
+        nothing = 0 if system.under_way() else nothing + 1
     return True
 
 

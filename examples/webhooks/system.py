@@ -109,8 +109,10 @@ class System:
                 raise RuntimeError(f"{', '.join(self.kills.keys() - self._pids.keys())}: not started again")
 
     def under_way(self) -> int:
-        """Return how many messages wait in queues, or are at work."""
-        return sum(queue["stored"] for queue in self._ask("queues"))
+        """Return how much is not done yet: in queues, asked and not final, or taken and not decided."""
+        queued = sum(queue["stored"] for queue in self._ask("queues"))
+        asked = sum(row["calls"] for row in self._ask("outbox"))
+        return queued + asked + sum(row["requests"] for row in self._ask("inbox") if row["state"] != "parked")
 
     def dead_letters(self) -> int:
         """Return how many messages were given up."""
