@@ -1,0 +1,298 @@
+"""The yard of the journaled crash tests: processes of journaled_storm.py, and what their stores hold.
+
+The stores are read in the files, by plain SQL, and never through what is tested. What they hold at the end goes
+into the history, which tests/history judges.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from posthouse.message.codec import decode
+from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.lane import SELF, lane_of
+from posthouse.protocol.outbox import CallState
+from posthouse.runtime.steps.wire import Outcome, outcome_of
+from tests.history import checker
+from tests.history.events import Acked, Applied, Effect, Fault, Invoked, Left, Recorder, Told, read
+from tests.history.rules import Promise
+from tests.system.yard import PATIENCE, Yard
+
+STORM = Path(__file__).with_name("programs") / "journaled_storm.py"
+ROOT = Path(__file__).parents[2]
+QUIET = 30.0
+"""So many seconds after the last kill nothing may be left to do."""
+
+TOLD = {
+    CallState.DONE: "done",
+    CallState.NOT_DONE: "not done",
+    CallState.UNKNOWN: "unknown",
+    CallState.CONFLICT: "conflict",
+}
+
+
+class JournaledYard(Yard):
+    """Processes of journaled services on one data directory."""
+
+    @property
+    def records(self) -> Path:
+        """Where the histories are."""
+        return self.folder / "records"
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.folder / "data"
+
+    def program(
+        self, name: str, role: str, run: int = 1, *, program: Path = STORM, **says: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a process of a program of these tests.
+
+        Args:
+            name: of the process.
+            role: what it does.
+            run: new for each process that asks.
+            program: whose.
+            says: its variables.
+        """
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return self._start(name, [str(program), role, str(run)], {"PYTHONPATH": path, **says})
+
+    def __exit__(self, *error: Any) -> None:
+        """Kill what is left; what pytest shows with a failure is what the processes said last."""
+        quiet = ("Traceback", "WentWrong", "  File", "prices.take ", "prices.line ", "shop.buy ", "    ")
+        print(*[line for line in self.log() if line and not line.startswith(quiet)][-60:], sep="\n")
+        super().__exit__(*error)
+
+    def note_fault(self, fault: Fault) -> None:
+        """Put into the history what is about to be done to the processes."""
+        self.recorder.note(fault)
+
+    @property
+    def recorder(self) -> Recorder:
+        """The test's own; a file for each use costs nothing."""
+        found = self.__dict__.get("_recorder")
+        if found is None:
+            found = self.__dict__["_recorder"] = Recorder.to_file(self.records, "yard")
+        return found
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process, and see it gone."""
+        self.note_fault(Fault("kill", name))
+        super().kill(name)
+
+    @property
+    def asked(self) -> int:
+        """How many requests of callers were made, and ended for the caller."""
+        path = self.records / "asked"
+        return path.stat().st_size if path.exists() else 0
+
+    def enough(self) -> None:
+        """Let the callers make no new requests, and wait until they have stopped."""
+        (self.records / "enough").touch()
+        askers = [p for name, p in self.running.items() if name.partition(" ")[0] in {"shop", "cust", "guest"}]
+        self.wait_for(
+            lambda: all((self.records / f"asked-{process.pid}").exists() for process in askers),
+            "those who ask have stopped",
+            within=60,
+        )
+
+    # --- the stores ----------------------------------------------------------------------------------------
+
+    def stores(self) -> list[str]:
+        """Return the services that have a store."""
+        return sorted(path.stem for path in (self.data / "stores").glob("*.db"))
+
+    @contextmanager
+    def store(self, service: str, *, folder: Path | None = None) -> Generator[sqlite3.Connection]:
+        """Open a store to read it."""
+        path = (folder or self.data) / "stores" / f"{service}.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            yield connection
+
+    def rows(self, service: str, sql: str, *values: Any, folder: Path | None = None) -> list[Any]:
+        """Return what a statement finds in a store; nothing when there is no such store yet."""
+        if not ((folder or self.data) / "stores" / f"{service}.db").exists():
+            return []
+        with self.store(service, folder=folder) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def open_calls(self, service: str) -> int:
+        """Return how many calls of a store are not final."""
+        [(count,)] = self.rows(service, "SELECT count(*) FROM posthouse_calls WHERE state < ?", CallState.DONE)
+        return count
+
+    def held(self, service: str) -> int:
+        """Return how many requests a store holds, but for deposits that are decided: those are kept for a day."""
+        found = self.rows(service, "SELECT place, state FROM posthouse_requests")
+        return sum(lane_of(place) != SELF or state < RequestState.DONE for place, state in found)
+
+    def parked(self, service: str) -> list[str]:
+        """Return the ids of the requests that wait for an operator."""
+        return [
+            id
+            for (id,) in self.rows(
+                service, "SELECT id FROM posthouse_requests WHERE state = ?", int(RequestState.PARKED)
+            )
+        ]
+
+    def left(self) -> dict[str, tuple[int, int]]:
+        """Return what is left to do in each store: calls that are not final, requests that are held."""
+        return {name: (self.open_calls(name), self.held(name)) for name in self.stores()}
+
+    def wait_until_at_rest(self, *, within: float = QUIET) -> float:
+        """Wait until nothing is left to do in any store, and return how long that took."""
+        began = time.monotonic()
+        try:
+            self.wait_for(lambda: not any(map(any, self.left().values())), "all is final", within=within)
+        except AssertionError:
+            print("left:", self.left(), "parked:", {name: self.parked(name) for name in self.stores()})
+            self.show_left()
+            raise
+        return time.monotonic() - began
+
+    def show_left(self) -> None:
+        """Print some of what is left to do."""
+        for name in self.stores():
+            for row in self.rows(
+                name, "SELECT * FROM posthouse_calls WHERE state < 5 ORDER BY place LIMIT 5"
+            ) + self.rows(name, "SELECT * FROM posthouse_requests LIMIT 5"):
+                print(name, [each for each in row if not isinstance(each, bytes)])
+            for row in self.rows(name, "SELECT * FROM posthouse_lanes_out"):
+                print(name, "lane out", row)
+            for row in self.rows(name, "SELECT * FROM posthouse_lanes_in"):
+                print(name, "lane in", row)
+            for row in self.rows(name, "SELECT * FROM posthouse_members"):
+                print(name, "member", row)
+
+    def replay_parked(self) -> int:
+        """Do what an operator would: run again what is parked; return how much that was."""
+        count = 0
+        for name in self.stores():
+            ids = self.parked(name)
+            if ids:
+                self.posthouse("dead", "replay", *ids)
+                count += len(ids)
+        return count
+
+    def posthouse(self, *arguments: str) -> str:
+        """Run a command of posthouse's own on the data directory, and return what it says."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "posthouse.cli", *arguments],
+            env={**others, "POSTHOUSE_DATA": str(self.data)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    # --- the end -------------------------------------------------------------------------------------------
+
+    def read_stores(self) -> None:
+        """Put into the history what the stores hold; nobody runs any more."""
+        note = self.recorder.note
+        for name in self.stores():
+            if self._has(name, "effects"):
+                for sequence, op, value, run in self.rows(name, "SELECT sequence, op, value, run FROM effects"):
+                    note(Effect(op, name, sequence=sequence, value=value, run=run))
+                for op, outcome, value, code in self.rows(name, "SELECT * FROM applied"):
+                    note(Applied(op, outcome, value, code))
+                for (op,) in self.rows(name, "SELECT op FROM acked"):
+                    note(Acked(op))
+            self._read_calls(name)
+            self._read_deposits(name)
+            parked = tuple(sorted(self._parked_ops(name)))
+            note(Left(name, open=self.open_calls(name), held=self.held(name), parked=parked))
+        self._read_sent()
+
+    def _has(self, name: str, table: str) -> bool:
+        return bool(self.rows(name, "SELECT 1 FROM sqlite_schema WHERE name = ?", table))
+
+    def _read_calls(self, name: str) -> None:
+        for frame, state, bytes_ in self.rows(name, "SELECT frame, state, outcome FROM posthouse_calls"):
+            op = _op_of(frame)
+            told = TOLD.get(CallState(state))
+            if told is None:
+                self.recorder.note(Told(op, "stored"))
+                continue
+            self._told(op, told, bytes_)
+
+    def _told(self, op: str, told: Any, bytes_: bytes) -> None:
+        outcome = outcome_of(bytes_) if bytes_ else Outcome(b"")
+        if outcome.refusal is not None:
+            self.recorder.note(Told(op, "not done", code=outcome.refusal.code))
+        elif told == "done":
+            price = msgspec.json.decode(outcome.data)
+            self.recorder.note(Told(op, "done", price["value"], echo=price["op"]))
+        else:
+            self.recorder.note(Told(op, told))
+
+    def _read_deposits(self, name: str) -> None:
+        """What became of the requests of callers without a store; their ids are those of the operations."""
+        found = self.rows(
+            name,
+            "SELECT id, outcome FROM posthouse_requests WHERE id LIKE 'guest-%' AND state >= ?",
+            int(RequestState.DONE),
+        )
+        for op, bytes_ in found:
+            self._told(op, "done", bytes_)
+
+    def _parked_ops(self, name: str) -> Iterator[str]:
+        found = self.rows(name, "SELECT frame FROM posthouse_requests WHERE state = ?", int(RequestState.PARKED))
+        return (_op_of(frame) for (frame,) in found)
+
+    def _read_sent(self) -> None:
+        """What a handler sends is stored if that run has committed, and only then."""
+        stored = {
+            op for name in self.stores() if self._has(name, "sent") for (op,) in self.rows(name, "SELECT op FROM sent")
+        }
+        asked = [record.op for record in read(self.records) if isinstance(record, Invoked) and "/2/" in record.op]
+        for op in asked:
+            self.recorder.note(Told(op, "stored" if op in stored else "not stored"))
+
+    def report(self, promise: Promise = "exactly_once", *, quiet: bool = True) -> checker.Report:
+        """Judge the history."""
+        return checker.check(read(self.records), promise, quiet=quiet)
+
+
+def _op_of(frame: bytes) -> str:
+    return msgspec.json.decode(decode(frame).data)["op"]
+
+
+def storm(
+    yard: JournaledYard,
+    start: Callable[[str], None],
+    *,
+    names: list[str],
+    kills: int,
+    requests: int,
+    seed: int,
+) -> None:
+    """Start processes, kill one of them at random moments, and start another in its place at once."""
+    rng = random.Random(seed)
+    for name in names:
+        start(name)
+    while yard.kills.total() < kills or yard.asked < requests:
+        further = yard.asked + rng.randint(1, max(2, 2 * requests // kills))
+        yard.comes_true(lambda: yard.asked >= further, within=rng.uniform(0.1, 3.0))  # noqa: B023
+        assert yard.ended() == [], "a process ended by itself"
+        if yard.kills.total() < kills:
+            victim = rng.choice(names)
+            yard.kill(victim)
+            start(victim)
+        elif not yard.comes_true(lambda: yard.asked >= requests, within=PATIENCE):
+            raise AssertionError("nothing is asked any more")
