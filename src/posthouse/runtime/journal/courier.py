@@ -78,7 +78,7 @@ class Courier:
         return peers
 
     def deposit(self, requests: Sequence[tuple[str, bytes, Callable[[], None]]]) -> None:
-        """Leave (operation, frame) in queues of services of which nobody is there; the third is called if that fails."""
+        """Leave (operation, frame) in queues of services that nobody serves now; the third is called if that fails."""
         for operation, frame, failed in requests:  # each by itself: one full queue must not hold back the others
             stored = asyncio.ensure_future(self._transport.send((Outgoing(operation, frame),)))
             self._deposits.add(stored)
