@@ -17,13 +17,22 @@ if not __package__:  # started as a file: then it is `benchmarks` that lies on t
 
 from benchmarks import environment, tables
 from benchmarks.bench import Bench, Job
-from benchmarks.jobs import backlog, calls, gateway, journaled, queued, starting
+from benchmarks.jobs import backlog, calls, gateway, growth, journaled, queued, starting
 from benchmarks.profiles import KINDS
 from benchmarks.quiet import Guard
 
 JOBS: dict[str, Job] = {
     job.name: job
-    for job in (queued.JOB, journaled.SENDS, calls.JOB, journaled.CALLS, gateway.JOB, backlog.JOB, starting.JOB)
+    for job in (
+        queued.JOB,
+        journaled.SENDS,
+        calls.JOB,
+        journaled.CALLS,
+        gateway.JOB,
+        backlog.JOB,
+        growth.JOB,
+        starting.JOB,
+    )
 }
 
 

@@ -112,6 +112,7 @@ def _seconds(match: re.Match[str]) -> float:
 
 
 VOLATILE, QUEUED = "posthouse gateway, volatile", "posthouse gateway, queued"
+JOURNALED = "posthouse gateway, journaled"
 STARLETTE, FASTAPI = "Starlette + nats-py", "FastAPI + nats-py"
 _NEEDS = ("wrk", "nats-server", "peers", "nats", "uvicorn")
 
@@ -124,6 +125,7 @@ JOB = Job(
         Participant(FASTAPI, _web("fastapi_gateway"), (*_NEEDS, "fastapi")),
         Participant(VOLATILE, _ours("/volatile"), ("wrk",)),
         Participant(QUEUED, _ours("/queued"), ("wrk",)),
+        Participant(JOURNALED, _ours("/journaled"), ("wrk",)),
     ),
     measures=(
         Measure("rate", "HTTP requests/s"),
@@ -133,5 +135,9 @@ JOB = Job(
         Measure("cpu_service", "CPU of the service, us a request", 1e6),
         Measure("errors", "answers other than 2xx"),
     ),
-    targets=(Target("rate", VOLATILE, 1.0, STARLETTE), Target("rate", QUEUED, 1.0, FASTAPI)),
+    targets=(
+        Target("rate", VOLATILE, 1.0, STARLETTE),
+        Target("rate", QUEUED, 1.0, FASTAPI),
+        Target("rate", JOURNALED, 4_000),
+    ),
 )

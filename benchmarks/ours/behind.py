@@ -21,6 +21,11 @@ async def kept(order: Order) -> Taken:
     return Taken(order.id, ok=True)
 
 
+@orders.handler(mode="journaled", http="POST /journaled", status=200)
+async def stored(order: Order) -> Taken:
+    return Taken(order.id, ok=True)
+
+
 async def serve() -> None:
     async with connect(orders, serve=True, transport=sys.argv[1]):
         say("READY")
