@@ -92,7 +92,7 @@ def outbox(options: Options, service: str | None) -> int:
                 for row in rows
             ],
         )
-        output.say("which: posthouse messages ls --service SERVICE --state STATE")
+        output.say("which ones: posthouse messages ls --state STATE")
     return exits.FINE
 
 
@@ -128,7 +128,7 @@ def inbox(options: Options, service: str | None) -> int:
                 for row in rows
             ],
         )
-        output.say("which: posthouse messages ls --service SERVICE --state STATE; parked ones: posthouse dead ls")
+        output.say("which ones: posthouse messages ls --state STATE; parked: posthouse dead ls")
     return exits.FINE
 
 

@@ -11,7 +11,7 @@ from posthouse.cli import data, exits, output
 from posthouse.cli.options import Options, common
 from posthouse.clock import seconds
 from posthouse.contracts.transport import Outgoing
-from posthouse.errors import UsageError
+from posthouse.errors import PendingError, UsageError
 from posthouse.message.codec import encode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import check_name, service_of
@@ -29,7 +29,7 @@ class _Answer(msgspec.Struct):
 
 class _Sent(msgspec.Struct):
     id: str
-    queue: str
+    operation: str
 
 
 @click.command()
@@ -110,6 +110,11 @@ async def _asked(host: Host, record: OperationRecord, body: bytes, wait: Seconds
     ticket = await host.caller.ask(record.name, body, mode=record.mode, source=NAME, expires_in=wait)
     try:
         reply = await ticket.reply
+    except PendingError as error:
+        error.hint = (
+            f"`posthouse messages why {error.id}` says how it stands, and `posthouse messages get` shows its reply."
+        )
+        raise
     finally:
         host.caller.forget(ticket)
     if reply.refusal is not None:

@@ -394,6 +394,8 @@ async def _see_row(stores: Stores, store: Store, conversation: Conversation, row
     letter, calls = await store.read(lambda books: (books.dead_at(row.place), books.calls_of(row.place)))
     if letter is not None:
         conversation.letter = letter_seen(store.service, letter)
+        if not row.frame and conversation.call is None:  # the row's is dropped when it is decided
+            _read_message(conversation, message_of(letter.frame))
     if depth < DEEPEST:
         conversation.inside = [await of_call(stores, store, call, depth=depth + 1) for call in calls]
 

@@ -2,72 +2,72 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
 from posthouse.cli import data, exits, output
+from posthouse.cli.letters import AT_ONCE, Letter, Wanted
 from posthouse.cli.options import Options, common
-from posthouse.errors import FrameError, UsageError
-from posthouse.message.codec import decode
+from posthouse.errors import UsageError
 
 if TYPE_CHECKING:
-    from posthouse.contracts.transport import DeadLetter
-    from posthouse.message.message import Message
-    from posthouse.runtime.host import Host
+    from collections.abc import Callable
 
-_PAGE: Final = 100
-_AT_ONCE: Final = 200
+    from posthouse.cli.stores import Stores
+    from posthouse.clock import Instant
 
+_STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided: it is not done; whoever waited was told"}
 
-class _Letter(msgspec.Struct, omit_defaults=True):
-    """A dead letter as scripts read it."""
-
-    id: str
-    queue: str
-    state: str
-    code: str
-    reason: str
-    attempts: int
-    at: float
-    message_id: str = ""
-    type: str = ""
-    source: str = ""
-    detail: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"null")
+_LEFT: Final = {
+    "decided": "{} left as decided: whoever waited was told that it is not done, and may have acted on that;"
+    " --as-new asks the same once more",
+    "overtaken": "{} replayed, given up or canceled by somebody else meanwhile",
+    "not asked": "{} left: a store was restored, and until its caller asks for it again it must not run",
+    "no request": "{} left: it is no request, but was run for a reply or an ack, which cannot be made anew",
+}
 
 
 @click.group()
 def dead() -> None:
-    """List, show, replay and drop dead letters."""
+    """List, show, replay and drop dead letters, of queues and of stores."""
+
+
+def _which(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that choose letters by what they have in common."""
+    for option in (
+        click.option("--cause", default="", help="Only those of this cause, as `ls` shows it; may be abbreviated."),
+        click.option("--code", default="", help="Only those with this code."),
+        click.option("--queue", "--operation", "operation", default="", help="Only those of this queue, or operation."),
+    ):
+        command = option(command)
+    return command
 
 
 @dead.command()
-@click.option("--queue", default="", help="Only those of this queue.")
-@click.option("--code", default="", help="Only those with this code.")
-@click.option("--each", is_flag=True, help="One line for each, instead of counts.")
+@_which
+@click.option("--each", is_flag=True, help="One line for each, instead of groups.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="With --each: at most so many.")
 @common
-def ls(options: Options, queue: str, code: str, each: bool, limit: int) -> int:
-    """List dead letters: how many of each queue and code. The exit status is 1 when there are any."""
-    from posthouse.cli.house import visit
+def ls(options: Options, *, operation: str, code: str, cause: str, each: bool, limit: int) -> int:
+    """List dead letters, grouped by cause. The exit status is 1 when there are any."""
+    from posthouse.cli.letters import letters
+    from posthouse.cli.stores import visit_stores
 
     listing = _Listing(limit)
 
-    async def work(host: Host) -> None:  # one by one: there may be more of them than memory holds
-        async for letter in _letters(host, queue, code):
+    async def work(stores: Stores) -> Instant:
+        async for letter in letters(stores, Wanted(operation, code, cause)):
             if options.json:
-                output.record(_readable(letter))
+                output.record(letter)
             listing.add(letter)
+        return stores.clock.now()
 
-    visit(options, work)
+    now = visit_stores(options, work)
     if not listing.count and not options.json:
         output.say("no dead letters")
     elif not options.json:
-        listing.show(each=each)
+        listing.show(each=each, now=now)
     return exits.FINDING if listing.count else exits.FINE
 
 
@@ -75,191 +75,221 @@ def ls(options: Options, queue: str, code: str, each: bool, limit: int) -> int:
 @click.argument("id")
 @common
 def show(options: Options, id: str) -> int:
-    """Show one dead letter: why it died, how often it was tried, and its data."""
-    from posthouse.cli.house import visit
+    """Show one dead letter: why it died, how often it was tried, and its data. ID is its own, or the message's."""
+    from posthouse.cli.letters import letters
+    from posthouse.cli.stores import visit_stores
 
-    async def work(host: Host) -> DeadLetter | None:
-        async for letter in _letters(host, "", ""):
-            if letter.id == id or _message(letter, "id") == id:
+    async def work(stores: Stores) -> Letter | None:
+        async for letter in letters(stores, Wanted()):
+            if id in {letter.id, letter.message_id}:
                 return letter
         return None
 
-    letter = visit(options, work)
+    letter = visit_stores(options, work)
     if letter is None:
-        raise UsageError(f"there is no dead letter {id!r}", hint="`posthouse dead ls --each` lists their ids.")
-    readable = _readable(letter)
+        raise UsageError(
+            f"there is no dead letter {id!r}",
+            hint="`posthouse dead ls --each` lists their ids; `posthouse messages get ID` what became of a request.",
+        )
     if options.json:
-        output.record(readable)
+        output.record(letter)
         return exits.FINE
     for name, value in (
-        ("dead letter", readable.id),
-        ("of queue", readable.queue),
-        ("state", f"{readable.state}: {_STATES[readable.state]}"),
-        ("code", readable.code),
-        ("reason", readable.reason),
-        ("attempts", readable.attempts),
-        ("rejected", output.moment(readable.at)),
-        ("message", readable.message_id),
-        ("sent by", readable.source),
+        ("dead letter", letter.id),
+        ("of", f"{letter.operation}, in its {letter.kept}"),
+        ("state", f"{letter.state}: {_STATES[letter.state]}"),
+        ("code", letter.code),
+        ("reason", letter.reason),
+        ("cause", letter.cause),
+        ("attempts", str(letter.attempts)),
+        ("given up", output.moment(letter.at)),
+        ("message", letter.message_id),
+        ("sent by", letter.source),
     ):
-        output.line(f"{name:12} {output.plain(str(value))}")
-    if readable.detail:
-        output.line(f"\n{output.plain(readable.detail.rstrip())}")
-    output.line(f"\n{data.shown(bytes(readable.data))}")
+        output.field(name, value, indent=0)
+    if letter.detail:
+        output.line(f"\n{output.plain(letter.detail.rstrip())}")
+    output.line(f"\n{data.shown(bytes(letter.data))}")
     output.line()
-    if readable.state == "parked":
-        output.say(f"run it again: posthouse dead replay {letter.id}")
-    output.say(f"give it up:   posthouse dead drop {letter.id}")
+    if letter.kept == "store":
+        output.say(f"both sides:    posthouse messages get {letter.message_id}")
+    again = "" if letter.state == "parked" else " --as-new"
+    output.say(f"run it again:  posthouse dead replay {letter.id}{again}")
+    output.say(f"give it up:    posthouse dead drop {letter.id}")
     return exits.FINE
 
 
 @dead.command()
 @click.argument("ids", nargs=-1)
-@click.option("--queue", default="", help="All of this queue.")
-@click.option("--code", default="", help="All with this code.")
+@_which
 @click.option("--dry-run", is_flag=True, help="Only say which.")
-@click.option("--failed", is_flag=True, help="Also those that are decided: whoever waited was told they are not done.")
+@click.option("--as-new", is_flag=True, help="Also those that are decided: as new requests.")
 @common
-def replay(options: Options, *, ids: tuple[str, ...], queue: str, code: str, dry_run: bool, failed: bool) -> int:
-    """Put dead letters back into their queues, as new deliveries: those with IDS, or all of a --queue or --code.
+def replay(
+    options: Options, *, ids: tuple[str, ...], operation: str, code: str, cause: str, dry_run: bool, as_new: bool
+) -> int:
+    """Run dead letters again, with all their attempts before them: those with IDS, or all that the options choose.
 
-    What is decided stays, unless you say --failed: somebody was told that it is not done, and may
-    have acted on it. The exit status is 1 when something that you named was not replayed.
+    What is decided stays, unless you say --as-new: somebody was told that it is not done, and may have acted on it.
+    A journaled one is then a new request, with a new id, that nobody waits for; one of a queue is delivered again
+    under its id. The exit status is 1 when something that you named was not replayed.
     """
-    return _change(options, "replayed", ids, queue=queue, code=code, dry_run=dry_run, decided_too=failed)
+    wanted = Wanted(operation, code, cause)
+    return _change(options, _Change("replayed", as_new=as_new, dry_run=dry_run), ids, wanted)
 
 
 @dead.command()
 @click.argument("ids", nargs=-1)
-@click.option("--queue", default="", help="All of this queue.")
-@click.option("--code", default="", help="All with this code.")
+@_which
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @common
-def drop(options: Options, ids: tuple[str, ...], queue: str, code: str, dry_run: bool) -> int:
-    """Delete dead letters for ever: those with IDS, or all of a --queue or --code."""
-    return _change(options, "dropped", ids, queue=queue, code=code, dry_run=dry_run)
+def drop(options: Options, *, ids: tuple[str, ...], operation: str, code: str, cause: str, dry_run: bool) -> int:
+    """Give dead letters up: those with IDS, or all that the options choose.
+
+    A parked journaled request is decided by that: it is not done, and its caller is told. Of all others only the
+    letter goes, for ever.
+    """
+    wanted = Wanted(operation, code, cause)
+    return _change(options, _Change("dropped", as_new=True, dry_run=dry_run), ids, wanted)
 
 
-_STATES: Final = {"parked": "undecided, may be replayed", "failed": "decided: it is not done; whoever waited was told"}
+class _Change:
+    """What is to be done with letters.
+
+    Attributes:
+        done: what is said of a letter with which it was done.
+        new_ids: the ids of the new requests, by letter.
+    """
+
+    def __init__(self, done: str, *, as_new: bool, dry_run: bool) -> None:
+        self.done = f"would be {done}" if dry_run else done
+        self.is_replay = done == "replayed"
+        self.as_new = as_new
+        self.really = not dry_run
+        self.new_ids: dict[str, str] = {}
+
+    async def queued(self, stores: Stores, letters: list[Letter]) -> dict[str, str]:
+        """Do it with letters of the transport; return what became of each."""
+        became = {letter.id: "decided" for letter in letters if letter.state == "failed" and not self.as_new}
+        wanted = [letter.id for letter in letters if letter.id not in became]
+        if not self.really:
+            return became | dict.fromkeys(wanted, self.done)
+        transport = stores.host.transport
+        act = transport.replay if self.is_replay else transport.drop
+        for start in range(0, len(wanted), AT_ONCE):
+            became |= dict.fromkeys(await act(wanted[start : start + AT_ONCE]), self.done)
+        return became
+
+    async def stored(self, stores: Stores, letters: list[Letter]) -> dict[str, str]:
+        """Do it with letters of stores; return what became of each."""
+        from posthouse.cli import letters as of_stores
+        from posthouse.runtime.steps.intervening import Did
+
+        ids = [letter.id for letter in letters]
+        if self.is_replay:
+            replayed = await of_stores.replay(stores, ids, as_new=self.as_new, really=self.really)
+            did = {id: what for id, (what, _new) in replayed.items()}
+            self.new_ids = {id: new for id, (what, new) in replayed.items() if new and what is Did.DONE}
+        else:
+            did = await of_stores.drop(stores, ids, really=self.really)
+        return {id: self.done if what is Did.DONE else what.name.lower().replace("_", " ") for id, what in did.items()}
 
 
-def _change(
-    options: Options, done: str, ids: tuple[str, ...], *, queue: str, code: str, dry_run: bool, decided_too: bool = True
-) -> int:
-    from posthouse.cli.house import visit
+def _change(options: Options, change: _Change, ids: tuple[str, ...], wanted: Wanted) -> int:
+    from posthouse.cli.letters import letters
+    from posthouse.cli.stores import visit_stores
 
-    if bool(ids) == bool(queue or code):
-        raise UsageError("say which: ids, or a --queue or --code (or both of these)")
+    if bool(ids) == bool(wanted):
+        raise UsageError("say which: ids; or a --queue (--operation), a --code, a --cause, or several of these")
 
-    async def work(host: Host) -> tuple[list[str], list[str], list[str]]:
-        there = {letter.id: letter.outcome.state async for letter in _letters(host, queue, code)}
-        named = [id for id in dict.fromkeys(ids) if id in there] if ids else list(there)
-        wanted = [id for id in named if decided_too or there[id] != "failed"]
-        missing, decided = sorted(set(ids) - set(there)), [id for id in named if id not in set(wanted)]
-        if dry_run:
-            return wanted, decided, missing
-        act = host.transport.replay if done == "replayed" else host.transport.drop
-        changed: list[str] = []
-        for start in range(0, len(wanted), _AT_ONCE):
-            changed += await act(wanted[start : start + _AT_ONCE])
-        return changed, decided, missing
+    async def work(stores: Stores) -> dict[str, str]:
+        became = dict.fromkeys(ids, "unknown")
+        chosen = [letter async for letter in letters(stores, wanted) if not ids or letter.id in became]
+        became |= await change.queued(stores, [letter for letter in chosen if letter.kept == "queue"])
+        return became | await change.stored(stores, [letter for letter in chosen if letter.kept == "store"])
 
-    changed, decided, missing = visit(options, work)
+    became = visit_stores(options, work)
     if options.json:
-        for id in changed:
-            output.record({"id": id, "outcome": f"would be {done}" if dry_run else done})
-        for id in decided:
-            output.record({"id": id, "outcome": "decided"})
-        for id in missing:
-            output.record({"id": id, "outcome": "unknown"})
+        for id, outcome in became.items():
+            new = {"new_id": change.new_ids[id]} if change.really and id in change.new_ids else {}
+            output.record({"id": id, "outcome": outcome, **new})
     else:
-        output.line(f"{len(changed)} {'would be ' if dry_run else ''}{done}")
-        if decided:
-            output.say(
-                f"{len(decided)} left as decided: whoever waited was told that it is not done, and may have acted on"
-                " that; --failed replays them all the same"
-            )
-        for id in missing:
+        outcomes = list(became.values())
+        output.line(f"{outcomes.count(change.done)} {change.done}")
+        if change.really:
+            for id, new in change.new_ids.items():
+                output.line(f"  {id} is asked anew as {new}")
+        for left, text in _LEFT.items():
+            if count := outcomes.count(left):
+                output.say(text.format(count))
+        for id in [id for id, outcome in became.items() if outcome == "unknown"]:
             output.say(f"there is no dead letter {id!r}")
-    return exits.FINDING if missing or decided else exits.FINE
+    return exits.FINE if all(outcome == change.done for outcome in became.values()) else exits.FINDING
 
 
-async def _letters(host: Host, queue: str, code: str) -> AsyncIterator[DeadLetter]:
-    after = ""
-    while page := await host.transport.dead(queue=queue, after=after, limit=_PAGE):
-        for letter in page:
-            if not code or letter.outcome.code == code:
-                yield letter
-        after = page[-1].id
+class _Group:
+    """Letters of one cause."""
+
+    def __init__(self, letter: Letter) -> None:
+        self.count = 0
+        self.first = letter.at
+        self.newest = letter
+
+    def add(self, letter: Letter) -> None:
+        """Take note of one more."""
+        self.count += 1
+        self.first = min(self.first, letter.at)
+        if letter.at >= self.newest.at:
+            self.newest = letter
 
 
 class _Listing:
-    """What is shown of the letters that pass by: the first `limit` of them, and how many there are of each group."""
+    """What is shown of the letters that pass by: the first `limit` of them, and the groups."""
 
     def __init__(self, limit: int) -> None:
         self.count = 0
         self._limit = limit
-        self._groups: Counter[tuple[str, str, str]] = Counter()
-        self._newest: dict[tuple[str, str, str], tuple[str, str, str]] = {}
-        self._first: list[tuple[object, ...]] = []
+        self._groups: dict[tuple[str, str, str, str], _Group] = {}
+        self._first: list[Letter] = []
 
-    def add(self, letter: DeadLetter) -> None:
+    def add(self, letter: Letter) -> None:
         """Take note of one."""
         self.count += 1
-        outcome, at = letter.outcome, output.moment(letter.at)
-        group = letter.queue, outcome.state, outcome.code
-        self._groups[group] += 1
-        self._newest[group] = at, letter.id, outcome.reason
+        group = letter.operation, letter.state, letter.code, letter.cause
+        if group not in self._groups:
+            self._groups[group] = _Group(letter)
+        self._groups[group].add(letter)
         if len(self._first) < self._limit:
-            self._first.append((letter.id, *group, letter.attempts, at, outcome.reason))
+            self._first.append(letter)
 
-    def show(self, *, each: bool) -> None:
+    def show(self, *, each: bool, now: Instant) -> None:
         """Print the first letters, or the groups."""
         if each:
-            output.table(["ID", "QUEUE", "STATE", "CODE", "ATTEMPTS#", "AT", "REASON"], self._first)
+            output.listing(
+                ["ID", "OF", "STATE", "CODE", "TRIED#", "AGE"],
+                [
+                    (
+                        letter.id,
+                        letter.operation,
+                        letter.state,
+                        letter.code,
+                        letter.attempts,
+                        output.ago(letter.at, now),
+                    )
+                    for letter in self._first
+                ],
+                [letter.reason for letter in self._first],
+            )
             if self.count > len(self._first):
                 output.say(f"{self.count - len(self._first)} more; --limit shows them")
             return
-        output.table(
-            ["COUNT#", "QUEUE", "STATE", "CODE", "NEWEST", "ID", "REASON"],
-            [(count, *group, *self._newest[group]) for group, count in self._groups.most_common()],
+        groups = sorted(self._groups.items(), key=lambda pair: -pair[1].count)
+        output.listing(
+            ["COUNT#", "OF", "STATE", "CODE", "CAUSE", "FIRST", "LAST"],
+            [
+                (f"{group.count:,}", *key, output.ago(group.first, now), output.ago(group.newest.at, now))
+                for key, group in groups
+            ],
+            [f"{group.newest.id}: {group.newest.reason}" for _key, group in groups],
         )
-        output.say("one of them: posthouse dead show ID; run them again: posthouse dead replay --queue QUEUE")
-
-
-def _message(letter: DeadLetter, field: str) -> str:
-    message = _decoded(letter)
-    return str(getattr(message, field)) if message is not None else ""
-
-
-def _decoded(letter: DeadLetter) -> Message | None:
-    try:
-        return decode(letter.frame)
-    except FrameError:
-        return None
-
-
-def _readable(letter: DeadLetter) -> _Letter:
-    message = _decoded(letter)
-    readable = _Letter(
-        id=letter.id,
-        queue=letter.queue,
-        state=letter.outcome.state,
-        code=letter.outcome.code,
-        reason=letter.outcome.reason,
-        attempts=letter.attempts,
-        at=letter.at,
-        detail=letter.outcome.detail,
-    )
-    if message is not None:
-        readable.message_id, readable.type, readable.source = message.id, message.type, message.source
-        readable.data = _json(message.data)
-    return readable
-
-
-def _json(bytes_: bytes) -> msgspec.Raw:
-    try:
-        msgspec.json.decode(bytes_)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.Raw(msgspec.json.encode(repr(bytes_)))
-    return msgspec.Raw(bytes_)
+        output.say("one: posthouse dead show ID; again, all of one: posthouse dead replay --cause CAUSE")

@@ -11,9 +11,9 @@ from posthouse.cli.options import Options, common
 @click.command()
 @common
 def doctor(options: Options) -> int:
-    """Look at Python, SQLite, the settings, the data directory, the disk, the clock and the transport.
+    """Look at Python, SQLite, the settings, the data directory, the disk, the clock, the transport and the stores.
 
-    The exit status is 1 when something should be seen to, 3 when the transport cannot be used.
+    The exit status is 1 when something should be seen to, 3 when the transport or a store cannot be used.
     """
     from posthouse.cli.examination import Verdict, examine
 
@@ -23,9 +23,9 @@ def doctor(options: Options) -> int:
         if options.json:
             output.record(result)
         else:
-            output.line(f"{marks[result.verdict]:5} {result.name:15} {output.plain(result.text)}")
+            output.fold(result.text, before=f"{marks[result.verdict]:5} {result.name:15} ")
             if result.hint:
-                output.line(f"{'':21} do: {output.plain(result.hint)}")
+                output.fold(result.hint, before=f"{'':21} do: ")
         status = {Verdict.GOOD: exits.FINE, Verdict.CARE: exits.FINDING, Verdict.BAD: exits.UNREACHABLE}[result.verdict]
         worst = max(worst, status)
     return worst

@@ -15,13 +15,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.cli.output import size
+from posthouse.cli.output import moment, size
+from posthouse.cli.why import count
 from posthouse.errors import PosthouseError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def examine(options: Options) -> Iterator[Result]:
         yield system
     yield from _flush_and_clock(place)
     yield _transport(settings)
+    yield from _stores(settings)
 
 
 def _python() -> Result:
@@ -237,6 +239,56 @@ async def _opened(settings: Settings) -> str:
         for name, how in features.emulated.items():
             text += f"; {name} is emulated: {how}"
         return text
+
+
+def _stores(settings: Settings) -> list[Result]:
+    """Look into each store: whether it is whole, which it is, and how far back it remembers."""
+    from posthouse.cli.stores import services_with_stores
+
+    try:
+        services = services_with_stores(settings)
+    except PosthouseError as error:
+        return [Result("stores", Verdict.CARE, f"{error} ({error.code})", error.hint)]
+    return asyncio.run(_all_stores(settings, services)) if services else []
+
+
+async def _all_stores(settings: Settings, services: Sequence[str]) -> list[Result]:
+    return [await _store(settings, service) for service in services]
+
+
+async def _store(settings: Settings, service: str) -> Result:
+    from posthouse.backends import open_store
+    from posthouse.clock import SystemClock
+
+    name, clock = f"store {service}", SystemClock()
+    store = open_store(settings.stores, service=service, instance="doctor", clock=clock)
+    try:
+        await store.look()
+        try:
+            damage = await store.read(lambda books: books.damage())
+            lives, since, counts = await store.read(lambda books: (books.lives(), books.kept_since(), books.counts()))
+        finally:
+            await store.close()
+    except PosthouseError as error:
+        return Result(name, Verdict.BAD, f"{error} ({error.code})", error.hint)
+    identity = store.identity
+    text = f"{identity.id[:8]} epoch {identity.epoch}"
+    if len(lives) > 1:
+        text += f" ({lives[-1].reason} {moment(lives[-1].at)})"
+    if damage:
+        hint = "Keep the file, and restore the store from a backup: what it holds is nowhere else."
+        return Result(name, Verdict.BAD, f"{text}; damaged: {'; '.join(damage)}", hint)
+    text += f", {size(counts.bytes)}, whole"
+    text += f", {count(counts.dead, 'dead letter')}" if counts.dead else ""
+    if since is not None:
+        text += f"; can ask again of a restored service what it has asked since {moment(since)}"
+    if store.is_elsewhere:
+        hint = (
+            "If it was moved, or is a backup put back: nothing, when its service starts it begins a new life and asks"
+            " again what is open. If it is a copy beside an original that goes on, remove it."
+        )
+        return Result(name, Verdict.CARE, f"{text}; it lies elsewhere than when it was last open", hint)
+    return Result(name, Verdict.GOOD, text)
 
 
 def _nearest(path: Path) -> Path:

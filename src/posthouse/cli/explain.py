@@ -8,7 +8,15 @@ import msgspec
 from posthouse.cli import exits, output
 from posthouse.cli.complain import true_now
 from posthouse.cli.options import Options, common
-from posthouse.errors import ConfigError, NotBuiltError, PosthouseError, UsageError, every_error
+from posthouse.errors import (
+    ConfigError,
+    GroupLostError,
+    NotBuiltError,
+    PosthouseError,
+    StoreHeldError,
+    UsageError,
+    every_error,
+)
 
 
 class Explanation(msgspec.Struct):
@@ -66,6 +74,8 @@ def _show(kind: type[PosthouseError], options: Options) -> None:
 
 
 def _again(kind: type[PosthouseError]) -> str:
+    if issubclass(kind, StoreHeldError | GroupLostError):
+        return "by itself: the handler is run again; one that holds the slot too long each time is given up in the end"
     if kind.transient:
         return "yes, the same call may succeed later, unchanged"
     if issubclass(kind, ConfigError | UsageError | NotBuiltError):

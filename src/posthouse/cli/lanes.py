@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,15 +10,13 @@ import msgspec
 
 from posthouse.cli import exits, output
 from posthouse.cli.options import Options, common
-from posthouse.errors import PosthouseError, UsageError
+from posthouse.errors import UsageError
 from posthouse.message.names import check_part
 from posthouse.protocol.epoch import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from posthouse.cli.stores import Stores
-    from posthouse.contracts.store import Books, LaneIn, LaneOut, Store
+    from posthouse.contracts.store import LaneIn, LaneOut, Store
     from posthouse.runtime.steps.intervening import Changed
 
 _SHOWN: Final = 20
@@ -113,7 +111,7 @@ def ls(options: Options) -> int:
         output.say("there are no lanes here yet; one is opened by the first journaled call to a service")
         return exits.FINE
     output.table(
-        ["LANE", "EPOCH#", "NEXT#", "FINAL#", "PENDING#", "WAITING#", "ACKED#", "STORE", "KEPT THERE"],
+        ["LANE", "EPOCH#", "NEXT#", "FINAL#", "PENDING#", "WAITING#", "ACKED#", "STORE", "THERE"],
         [
             (
                 f"{row.caller}{_ARROW}{row.service}{' (closed)' if row.closed else ''}",
@@ -163,8 +161,8 @@ def map_(options: Options, lane: str, new_store: str, *, yes: bool) -> int:
         _must_be_gone(stores, replier, {row.store for row in rows} - {new.id, ""})
         if all(row.store == new.id for row in rows):
             raise UsageError(f"{caller}{_ARROW}{replier} is bound to store {new.id[:8]} already")
-        done = await _do(stores, caller, lambda books: map_lanes(books, replier, new), name="lanes map", really=yes)
-        return done, new.id
+        step = partial(map_lanes, service=replier, store=new)
+        return await stores.change(caller, step, name="lanes map", really=yes), new.id
 
     changed, store = visit_stores(options, work)
     if options.json:
@@ -202,10 +200,8 @@ def retire(options: Options, lane: str, *, yes: bool) -> int:
 
         await _bound(stores, caller, replier)
         _must_be_gone(stores, replier, None)
-        now = stores.clock.now()
-        return await _do(
-            stores, caller, lambda books: retire_lanes(books, replier, now=now), name="lanes retire", really=yes
-        )
+        step = partial(retire_lanes, service=replier, now=stores.clock.now())
+        return await stores.change(caller, step, name="lanes retire", really=yes)
 
     changed = visit_stores(options, work)
     if options.json:
@@ -318,25 +314,6 @@ def _must_be_gone(stores: Stores, replier: str, old: set[str] | None) -> None:
                 f"{replier} runs on {instance.host} (process {instance.pid}), so its store is not gone",
                 hint=f"It answers what is open. End it first, if its store {instance.store[:8]} is really given up.",
             )
-
-
-class _RehearsedError(PosthouseError):
-    """The step was run to see what it comes to, and nothing of it is kept."""
-
-
-async def _do(stores: Stores, caller: str, step: Callable[[Books], Changed], *, name: str, really: bool) -> Changed:
-    """Run a step in the caller's store; if it is only to be said what it means, nothing of it is kept."""
-    if really:
-        return await stores.change(caller, step, name=name)
-    said: list[Changed] = []
-
-    def rehearse(books: Books) -> None:
-        said.append(step(books))
-        raise _RehearsedError
-
-    with contextlib.suppress(_RehearsedError):
-        await stores.change(caller, rehearse, name=name)
-    return said[-1]
 
 
 def _plan(caller: str, replier: str, changed: Changed, *, done: bool) -> Plan:

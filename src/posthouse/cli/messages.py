@@ -31,6 +31,10 @@ class _Answer(msgspec.Struct, omit_defaults=True):
     do: str = ""
 
 
+class NotInStoresYetError(UsageError):
+    """No store knows it, but requests lie in queues that no store has taken in."""
+
+
 @click.group()
 def messages() -> None:
     """List journaled requests, show one from both sides, and say why one is not done."""
@@ -100,16 +104,24 @@ def why(options: Options, id: str) -> int:
     from posthouse.cli.why import why as reason
 
     settled = True
-    found, now = _found(options, id)
+    try:
+        found, now = _found(options, id)
+    except NotInStoresYetError as error:
+        if options.json:
+            output.record(_Answer(id, False, str(error), error.hint))
+        else:
+            output.fold(str(error), before=f"{id}: ", below="  ")
+            output.fold(error.hint, before="  do: ")
+        return exits.FINDING
     for conversation in found:
         answer = reason(conversation, now)
         settled = settled and answer.settled
         if options.json:
             output.record(_Answer(conversation.id, answer.settled, answer.why, answer.do))
             continue
-        output.line(output.plain(f"{conversation.id}: {answer.why}"))
+        output.fold(answer.why, before=f"{conversation.id}: ", below="  ")
         if answer.do:
-            output.line(f"  do: {output.plain(answer.do)}")
+            output.fold(answer.do, before="  do: ")
     return exits.FINE if settled else exits.FINDING
 
 
@@ -145,25 +157,28 @@ async def resolve(stores: Stores, prefix: str) -> str:
         some = sorted(ids)[:_CANDIDATES]
         more = ", ..." if len(ids) > _CANDIDATES else ""
         raise UsageError(f"several ids begin with {prefix!r}: {', '.join(some)}{more}", hint="Give more of it.")
-    raise UsageError(f"no store here knows a request {prefix!r}", hint=await _where_else(stores))
+    lying = await _in_queues(stores)
+    if lying:
+        text = f"no store here knows a request {prefix!r}, which may lie in a queue: there are {', '.join(lying)}"
+        raise NotInStoresYetError(
+            text, hint="Start the service: it takes into its store what callers without a store have asked."
+        )
+    raise UsageError(
+        f"no store here knows a request {prefix!r}",
+        hint="What was settled is forgotten after a day, or sooner where there is much; `posthouse messages ls` lists.",
+    )
 
 
-async def _where_else(stores: Stores) -> str:
-    """Return where a request may be that no store has."""
+async def _in_queues(stores: Stores) -> list[str]:
+    """Return how many journaled requests lie in which queues: what callers without a store ask is there at first."""
     from posthouse.message.message import Mode
 
     journaled = {name for name, record in stores.host.directory.operations.items() if record.mode is Mode.JOURNALED}
-    lying = [
+    return [
         f"{info.stored:,} for {info.spec.name}"
         for info in await stores.host.transport.queues()
         if info.stored and info.spec.name in journaled
     ]
-    if lying:
-        return (
-            f"In queues lie {', '.join(lying)}: what a caller without a store asks is there until an instance of"
-            " the service takes it into its store."
-        )
-    return "What was settled is forgotten after a day, or sooner where there is much; `posthouse messages ls` lists."
 
 
 # --- for people -------------------------------------------------------------------------------------------
@@ -186,7 +201,7 @@ def _show(conversation: Conversation, now: Instant) -> None:
         _fields("caller", _of_caller(conversation, now))
     _fields("replier", _of_replier(conversation, now))
     if conversation.work:
-        output.field("made for", f"{conversation.work}  (posthouse messages get {conversation.work})")
+        output.field("made for", f"the handler of {conversation.work}")
     if conversation.inside:
         output.field("calls", "made by its handler:")
         _show_tree(conversation.inside, depth=1)

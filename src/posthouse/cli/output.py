@@ -55,6 +55,21 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     sys.stdout.write(captured.get())
 
 
+def listing(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str]) -> None:
+    """Print rows of short cells under their columns, each with a longer text below it."""
+    names = [column.removesuffix("#") for column in columns]
+    cells = [names, *([plain(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(names))]
+    for row, note in zip(cells, ["", *notes], strict=True):
+        parts = [
+            cell.rjust(width) if column.endswith("#") else cell.ljust(width)
+            for column, cell, width in zip(columns, row, widths, strict=True)
+        ]
+        line("  ".join(parts).rstrip())
+        if note:
+            field("", note, indent=0, width=3)
+
+
 def line(text: str = "") -> None:
     """Print a line of data for people."""
     click.echo(text)
@@ -62,16 +77,28 @@ def line(text: str = "") -> None:
 
 def field(name: str, text: str, *, indent: int = 2, width: int = 12) -> None:
     """Print one named fact for people; on a terminal a long one is folded under itself."""
-    start = " " * indent + f"{name:{width}} "
+    fold(text, before=" " * indent + f"{name:{width}} ")
+
+
+def fold(text: str, *, before: str = "", below: str | None = None) -> None:
+    """Print a sentence for people; on a terminal a long one is folded between its words.
+
+    Args:
+        text: the sentence.
+        before: what stands before it.
+        below: what stands before its further lines; as much space as `before` takes, for None.
+    """
+    before, text = plain(before), plain(text)
     if not sys.stdout.isatty():
-        line(start + plain(text))
+        line(before + text)
         return
     import textwrap
     from shutil import get_terminal_size
 
-    wide = max(get_terminal_size().columns, len(start) + _WHOLE)
-    folded = textwrap.wrap(plain(text), wide, initial_indent=start, subsequent_indent=" " * len(start)) or [start]
-    line("\n".join(folded))
+    below = " " * len(before) if below is None else below
+    wide = max(get_terminal_size().columns, len(before) + _WHOLE)
+    folded = textwrap.wrap(text, wide, initial_indent=before, subsequent_indent=below, break_on_hyphens=False)
+    line("\n".join(folded or [before]))
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ import click
 
 from posthouse.cli import exits, output
 from posthouse.cli.options import Options, common
+from posthouse.message.message import Mode
 
 if TYPE_CHECKING:
     from posthouse.contracts.transport import QueueInfo
@@ -20,10 +21,11 @@ def queues(options: Options) -> int:
     """List the queues: what they hold, what they may hold, who receives."""
     from posthouse.cli.house import visit
 
-    async def work(host: Host) -> tuple[list[QueueInfo], float]:
-        return await host.transport.queues(), host.seams.clock.now()
+    async def work(host: Host) -> tuple[list[QueueInfo], set[str], float]:
+        names = {name for name, record in host.directory.operations.items() if record.mode is Mode.JOURNALED}
+        return await host.transport.queues(), names, host.seams.clock.now()
 
-    found, now = visit(options, work)
+    found, journaled, now = visit(options, work)
     found.sort(key=lambda info: info.spec.name)
     if options.json:
         for info in found:
@@ -49,4 +51,6 @@ def queues(options: Options) -> int:
             for info in found
         ],
     )
+    if any(info.spec.name in journaled for info in found):
+        output.say("journaled requests only pass through here: `posthouse inbox` lists them")
     return exits.FINE

@@ -75,12 +75,13 @@ async def _look(host: Host) -> tuple[list[_Known], float]:
 
 def _list(known: Sequence[_Known], now: float) -> None:
     output.table(
-        ["SERVICE", "INSTANCES#", "AT WORK#", "OPERATIONS", "EVENTS", "HEARS", "SINCE"],
+        ["SERVICE", "INSTANCES#", "AT WORK#", "STORE", "OPERATIONS", "EVENTS", "HEARS", "SINCE"],
         [
             (
                 each.service,
                 _count(each.instances),
                 sum(instance.load for instance in each.instances),
+                ", ".join(sorted({instance.store[:8] for instance in each.instances if instance.store})) or "-",
                 ", ".join(_short(record.name) for record in each.contract.operations) if each.contract else "",
                 ", ".join(_short(record.name) for record in each.contract.events) if each.contract else "",
                 ", ".join(record.topic for record in each.contract.subscriptions) if each.contract else "",
@@ -118,9 +119,9 @@ def _show(known: _Known, now: float) -> None:
     for instance in known.instances:
         state = "draining" if instance.draining else f"{instance.load} at work"
         started = output.ago(instance.started, now)
-        output.line(
-            f"  instance {instance.id[:8]}  pid {instance.pid} on {instance.host}, started {started} ago, {state}"
-        )
+        store = f", store {instance.store[:8]} epoch {instance.store_epoch}" if instance.store else ""
+        where = f"pid {instance.pid} on {instance.host}"
+        output.line(f"  instance {instance.peer[:8]}  {where}, started {started} ago, {state}{store}")
 
 
 def _short(name: str) -> str:

@@ -7,6 +7,7 @@ told, and left out; the others are shown all the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,8 +82,14 @@ class Stores:
         """Return the live instance that rows name by this id."""
         return next((each for each in self.host.directory.all_instances if each.peer == peer), None)
 
-    async def change(self, service: str, step: Callable[[Books], _T], *, name: str) -> _T:
+    async def change(self, service: str, step: Callable[[Books], _T], *, name: str, really: bool = True) -> _T:
         """Run a step in the store of a service, by hand, and have it on the disk.
+
+        Args:
+            service: whose store.
+            step: what to do.
+            name: of the step.
+            really: if not, it is run to see what it comes to, and nothing of it is kept.
 
         Raises:
             StorageError: its file lies elsewhere than before, which only its service may make a new life of.
@@ -96,7 +103,9 @@ class Stores:
         store = _store(self.host.settings, service, clock=self.clock)
         await store.open()
         try:
-            return await store.commit(step, name=name, flush=True)
+            if really:
+                return await store.commit(step, name=name, flush=True)
+            return await _rehearsed(store, step, name=name)
         finally:
             await store.close()
 
@@ -151,6 +160,22 @@ def services_with_stores(settings: Settings) -> list[str]:
     if scheme != "sqlite":
         raise UsageError(f"stores at {scheme}: cannot be looked into from the command line")
     return sorted(file.stem for file in (Path(place) / FOLDER).glob("*.db"))
+
+
+class _RehearsedError(PosthouseError):
+    """A step was run to see what it comes to, and nothing of it is kept."""
+
+
+async def _rehearsed(store: Store, step: Callable[[Books], _T], *, name: str) -> _T:
+    came_to: list[_T] = []
+
+    def rehearse(books: Books) -> None:
+        came_to.append(step(books))
+        raise _RehearsedError
+
+    with contextlib.suppress(_RehearsedError):
+        await store.commit(rehearse, name=name)
+    return came_to[-1]
 
 
 def _store(settings: Settings, service: str, *, clock: Clock) -> Store:
