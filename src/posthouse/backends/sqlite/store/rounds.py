@@ -176,8 +176,6 @@ class Round:
             else:
                 self._engine.sql.execute("RELEASE tail")
                 return True
-        if not self._engine.connection.in_transaction:
-            raise apsw.AbortError("a statement in the transaction has rolled it back")
         self._undo()
         return False
 

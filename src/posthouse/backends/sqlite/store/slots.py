@@ -29,14 +29,10 @@ class Slot:
         return True
 
     async def wait(self, token: object) -> None:
-        """Wait for it."""
+        """Wait for it; who is canceled has to leave it, as it may have been handed over in this very moment."""
         waiter: Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((token, waiter))
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self.leave(token)  # it may have been handed over in this very moment
-            raise
+        await waiter
 
     def leave(self, token: object) -> None:
         """Hand it to the next one, if this one holds it."""

@@ -12,13 +12,15 @@ import pytest
 
 from posthouse.backends.sqlite.store import SqliteStore, file, groups
 from posthouse.contracts.store import Books
-from posthouse.errors import DiskFullError, GroupLostError, UnavailableError
+from posthouse.errors import DiskFullError, GroupLostError, UnavailableError, UsageError
 from posthouse.testing.conformance.stores.bench import order, orders, request
 from tests.unit.backends.sqlite.store.conftest import OpenStore
 
 pytestmark = pytest.mark.anyio
 
 BIG = bytes(200_000)
+PATIENCE = 10.0
+NEVER = 1000.0
 
 
 @pytest.fixture(params=["loop", "thread"])
@@ -85,7 +87,7 @@ async def test_a_handler_that_finds_no_room_is_told_and_takes_nobody_along_for_g
                 tail.give_up()
             return
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         ends = await asyncio.gather(*(handle(number) for number in range(4)), return_exceptions=True)
 
     assert [type(end) for end in ends] == [type(None), DiskFullError, type(None), type(None)]
@@ -106,7 +108,7 @@ async def test_a_handler_beside_a_step_that_finds_no_room_is_told_to_run_again(s
     full, fits = await asyncio.gather(*steps, return_exceptions=True)
     assert isinstance(full, DiskFullError)
     assert fits == "stock"
-    with pytest.raises(GroupLostError):  # a full disk rolls back the transaction that they shared
+    with pytest.raises(GroupLostError, match="no room"):  # a full disk rolls back the transaction that they shared
         await ending
     assert await orders(store) == []
 
@@ -153,7 +155,8 @@ async def test_when_the_shared_commit_fails_all_handlers_are_lost_and_the_steps_
     ends = await asyncio.gather(*(handle(number) for number in range(3)), return_exceptions=True)
 
     assert [type(end) for end in ends] == [GroupLostError] * 3
-    assert await asyncio.gather(*steps) == ["stock"]
+    async with asyncio.timeout(PATIENCE):
+        assert await asyncio.gather(*steps) == ["stock"]
     assert await orders(store) == []
     assert await handle(0) == "done"
 
@@ -175,6 +178,27 @@ async def test_when_the_commit_of_steps_fails_once_each_is_run_again(store: Sqli
     steps = [store.commit(lambda books, n=n: books.open_lane_out(f"s{n}").lane, name="open") for n in range(3)]
 
     assert await asyncio.gather(*steps) == [1, 2, 3]
+
+
+async def test_a_step_that_fails_costs_the_others_one_more_transaction(store: SqliteStore):
+    engine: Any = store._engine
+    begun: list[str] = []
+
+    class Counts(FailsToCommit):
+        def execute(self, statement: str, *values: Any) -> Any:
+            begun.extend([statement] * statement.startswith("BEGIN"))
+            return self.inner.execute(statement, *values)
+
+    engine.sql = Counts(engine.sql, 0)
+
+    def fail(books: Books) -> None:
+        raise UsageError
+
+    steps = [store.commit(fail if n == 5 else nothing, name="step") for n in range(10)]
+    ends = await asyncio.gather(*steps, return_exceptions=True)
+
+    assert [type(end) for end in ends].count(UsageError) == 1
+    assert len(begun) == 2
 
 
 # --- a disk that does not flush -----------------------------------------------------------------------------------
@@ -250,23 +274,27 @@ async def test_who_waits_for_another_process_for_too_long_is_told(
 
 async def test_reading_needs_no_slot(store: SqliteStore, open_file: OpenStore):
     other = await open_file("two")
+    store.hold_limit = NEVER
     holding = await store.tail()
     await order(holding, 1)
 
-    found = await asyncio.wait_for(other.read(lambda books: books.lanes_out()), 30)
-    mine = await asyncio.wait_for(store.read(lambda books: books.lanes_out()), 30)
-    seen = await asyncio.wait_for(orders(store), 30)
+    async with asyncio.timeout(PATIENCE):
+        found = await other.read(lambda books: books.lanes_out())
+        mine = await store.read(lambda books: books.lanes_out())
+        seen = await orders(store)
 
     assert (found, mine, seen) == ([], [], [])
     holding.give_up()
 
 
 async def test_steps_that_were_given_before_a_handler_came_do_not_wait_for_it(store: SqliteStore):
+    store.hold_limit = NEVER
     step = store.commit(open_lane, name="open", flush=True)
     tail = await store.tail()
     await order(tail, 1)
 
-    assert await asyncio.wait_for(step, 30) == "stock"
+    async with asyncio.timeout(PATIENCE):
+        assert await step == "stock"
 
     tail.give_up()
 
