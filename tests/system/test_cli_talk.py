@@ -1,4 +1,4 @@
-"""The commands that ask and look, against services that run."""
+"""The commands that ask and look, against services that run; journaled operations have a file of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unknown(Reject):
 prices, audit = Service("prices", capacity=3), Service("audit")
 quoted = prices.event("quoted", Price)
 
-@prices.handler(rejects=(Unknown,))
+@prices.handler(rejects=(Unknown,), mode="queued")
 async def quote(order: Order) -> Price:
     if order.sku == "gold":
         raise Unknown("we have no gold", sku=order.sku)
@@ -44,7 +44,7 @@ async def quote(order: Order) -> Price:
 async def peek(order: Order) -> Price:
     return Price(1.0)
 
-@prices.handler(attempts=1)
+@prices.handler(attempts=1, mode="queued")
 async def stock(order: Order) -> None:
     raise ValueError(f"no room for {order.sku}")
 
@@ -115,7 +115,7 @@ def test_what_is_decided_is_not_replayed_unless_it_is_said(serving: Program, pla
 
     left = posthouse("dead", "replay", letter["id"], cwd=place)
     told = posthouse("dead", "replay", letter["id"], "--json", cwd=place)
-    would = posthouse("dead", "replay", letter["id"], "--failed", "--dry-run", cwd=place)
+    would = posthouse("dead", "replay", letter["id"], "--as-new", "--dry-run", cwd=place)
 
     assert letter["state"] == "failed"
     assert (left.status, left.out) == (1, "0 replayed\n")

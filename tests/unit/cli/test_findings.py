@@ -28,9 +28,9 @@ quote = Operation("prices.quote", Order, Price)
 quoted = Event("prices.quoted", Price)
 
 
-def the_prices(mode: Any = "queued", request: Any = Order) -> Service:
+def the_prices(mode: Any = "journaled", request: Any = Order, event_mode: Any = "queued") -> Service:
     prices = Service("prices")
-    prices.event("quoted", Price, mode=mode)
+    prices.event("quoted", Price, mode=event_mode)
 
     async def quote(order: Any) -> Price:
         return Price(1.0)
@@ -73,7 +73,9 @@ def test_a_whole_program_has_no_findings():
 @pytest.mark.parametrize(
     ("mode", "config", "codes"),
     [
-        ("journaled", {}, ["feature.not_built"]),
+        ("journaled", {}, []),
+        ("journaled", {"transport": "memory:"}, ["engine.not_durable"]),
+        ("journaled", {"transport": "memory:", "env": "test"}, []),
         ("queued", {"transport": "memory:"}, ["engine.not_durable"]),
         ("queued", {"transport": "memory:", "env": "test"}, []),
         ("volatile", {"transport": "memory:"}, []),
@@ -81,6 +83,15 @@ def test_a_whole_program_has_no_findings():
 )
 def test_a_promise_that_cannot_be_kept_here_is_found(mode: Any, config: dict[str, Any], codes: list[str]):
     assert find(the_prices(mode=mode), config=config) == codes
+
+
+def test_a_journaled_event_is_found_by_its_name():
+    prices = the_prices(event_mode="journaled")
+
+    [found] = findings([prices], World([contract_of(prices)], []), load({}, environ={}))
+
+    assert found.code == "feature.not_built"
+    assert "event prices.quoted is declared journaled" in found.what
 
 
 def test_what_others_have_announced_counts():
@@ -101,7 +112,7 @@ def test_a_caller_that_means_another_contract_is_found(other: Service):
 
 
 def test_a_subscription_that_means_another_mode_is_found():
-    assert find(an_audit(), the_prices(mode="volatile")) == ["contract.mismatch"]
+    assert find(an_audit(), the_prices(event_mode="volatile")) == ["contract.mismatch"]
 
 
 def test_two_services_with_one_route_are_found_whatever_the_fields_are_called():

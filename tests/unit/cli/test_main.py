@@ -185,6 +185,11 @@ def test_debug_shows_where_an_error_came_from(
         (["up", "app.py", "--instances", "prices=0"], "SERVICE=N"),
         (["dead", "replay"], "say which"),
         (["dead", "drop", "x", "--queue", "y"], "say which"),
+        (["dead", "replay", "x", "--cause", "y"], "say which"),
+        (["messages", "ls", "--state", "opne"], "did you mean 'open'"),
+        (["lanes", "retire", "shop-"], "Quote it"),
+        (["lanes", "map", "shop->", "x"], "is not a lane"),
+        (["lanes", "retire", "shop->../x"], "is not a name"),
     ],
 )
 def test_a_wrong_command_line_is_status_2_with_a_sentence(
@@ -198,7 +203,21 @@ def test_a_wrong_command_line_is_status_2_with_a_sentence(
     assert (out, "Traceback" in err) == ("", False)
 
 
-@pytest.mark.parametrize("command", [["queues"], ["services"], ["dead", "ls"], ["call", "prices.quote", "{}"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["queues"],
+        ["services"],
+        ["dead", "ls"],
+        ["messages", "ls"],
+        ["messages", "why", "x"],
+        ["outbox"],
+        ["inbox"],
+        ["lanes", "ls"],
+        ["lanes", "retire", "shop->prices", "--yes"],
+        ["call", "prices.quote", "{}"],
+    ],
+)
 def test_a_command_that_looks_makes_no_data_directory(
     here: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ):
@@ -276,16 +295,17 @@ def test_the_list_of_codes_is_one_object_a_line_with_json(capsys: pytest.Capture
 
 
 def test_every_command_takes_the_common_options_and_has_help(capsys: pytest.CaptureFixture[str]):
+    commands: list[list[str]] = []
     for name in main.COMMANDS:
-        if name == "dead":
-            continue
-        assert main.perform([name, "--help"]) == exits.FINE
+        command = main.cli.get_command(click.Context(main.cli), name)
+        within = [*command.commands] if isinstance(command, click.Group) else [""]
+        commands += [[name, each] if each else [name] for each in within]
+
+    for command in commands:
+        assert main.perform([*command, "--help"]) == exits.FINE
         help_text = capsys.readouterr().out
         for option in ("--json", "--data", "--transport", "--config"):
-            assert option in help_text, f"{name} has no {option}"
-    for name in ("ls", "show", "replay", "drop"):
-        assert main.perform(["dead", name, "--help"]) == exits.FINE
-        assert "--json" in capsys.readouterr().out
+            assert option in help_text, f"{command} has no {option}"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
