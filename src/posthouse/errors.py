@@ -433,7 +433,7 @@ class MethodNotAllowedError(HttpError):
 
 
 class RequestUnknownError(HttpError):
-    """This gateway knows no request by this id; it keeps them in memory, so not across its restarts."""
+    """No request has this id, or it was settled too long ago; what is not journaled only its own gateway knows."""
 
     code = "request.unknown"
     status = 404
