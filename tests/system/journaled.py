@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -26,7 +27,6 @@ from posthouse.protocol.outbox import CallState
 from posthouse.runtime.steps.wire import Outcome, outcome_of
 from tests.history import checker
 from tests.history.events import Acked, Applied, Effect, Fault, Invoked, Left, Recorder, Told, read
-from tests.history.rules import Promise
 from tests.system.yard import PATIENCE, Yard
 
 STORM = Path(__file__).with_name("programs") / "journaled_storm.py"
@@ -43,7 +43,25 @@ TOLD = {
 
 
 class JournaledYard(Yard):
-    """Processes of journaled services on one data directory."""
+    """Processes of journaled services on one data directory.
+
+    Attributes:
+        script: the program.
+        runs: how many processes were begun.
+        replayed: how many requests an operator had to run again.
+        recorder: the test's own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script = STORM
+        self.runs = 0
+        self.replayed = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.recorder = Recorder.to_file(self.records, "yard")
+        return self
 
     @property
     def records(self) -> Path:
@@ -55,20 +73,22 @@ class JournaledYard(Yard):
         """The data directory."""
         return self.folder / "data"
 
-    def program(
-        self, name: str, role: str, run: int = 1, *, program: Path = STORM, **says: str
-    ) -> subprocess.Popen[bytes]:
-        """Start a process of a program of these tests.
+    def program(self, name: str, role: str, run: int = 1, **says: str) -> subprocess.Popen[bytes]:
+        """Start a process of the program.
 
         Args:
             name: of the process.
             role: what it does.
             run: new for each process that asks.
-            program: whose.
             says: its variables.
         """
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return self._start(name, [str(program), role, str(run)], {"PYTHONPATH": path, **says})
+        return self._start(name, [str(self.script), role, str(run)], {"PYTHONPATH": path, **says})
+
+    def begin(self, name: str, **says: str) -> subprocess.Popen[bytes]:
+        """Start a process of the program; the first word of its name says what it does."""
+        self.runs += 1
+        return self.program(name, name.partition(" ")[0], self.runs, **says)
 
     def __exit__(self, *error: Any) -> None:
         """Kill what is left; what pytest shows with a failure is what the processes said last."""
@@ -79,14 +99,6 @@ class JournaledYard(Yard):
     def note_fault(self, fault: Fault) -> None:
         """Put into the history what is about to be done to the processes."""
         self.recorder.note(fault)
-
-    @property
-    def recorder(self) -> Recorder:
-        """The test's own; a file for each use costs nothing."""
-        found = self.__dict__.get("_recorder")
-        if found is None:
-            found = self.__dict__["_recorder"] = Recorder.to_file(self.records, "yard")
-        return found
 
     def kill(self, name: str) -> None:
         """SIGKILL a process, and see it gone."""
@@ -127,12 +139,16 @@ class JournaledYard(Yard):
         if not ((folder or self.data) / "stores" / f"{service}.db").exists():
             return []
         with self.store(service, folder=folder) as connection:
-            return connection.execute(sql, values).fetchall()
+            try:
+                return connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # its tables are being made
+                    return []
+                raise
 
     def open_calls(self, service: str) -> int:
         """Return how many calls of a store are not final."""
-        [(count,)] = self.rows(service, "SELECT count(*) FROM posthouse_calls WHERE state < ?", CallState.DONE)
-        return count
+        return len(self.rows(service, "SELECT 1 FROM posthouse_calls WHERE state < ?", int(CallState.DONE)))
 
     def held(self, service: str) -> int:
         """Return how many requests a store holds, but for deposits that are decided: those are kept for a day."""
@@ -153,15 +169,36 @@ class JournaledYard(Yard):
         return {name: (self.open_calls(name), self.held(name)) for name in self.stores()}
 
     def wait_until_at_rest(self, *, within: float = QUIET) -> float:
-        """Wait until nothing is left to do in any store, and return how long that took."""
+        """Wait until nothing is left to do in any store, and return how long that took.
+
+        What is parked is replayed, as an operator would: three kills at one request are rare, and no finding.
+        """
         began = time.monotonic()
+
+        def at_rest() -> bool:
+            left = {name: self.parked(name) for name in self.stores()}
+            if any(left.values()):
+                self.replay(*(id for ids in left.values() for id in ids))
+                return False
+            return not any(map(any, self.left().values()))
+
         try:
-            self.wait_for(lambda: not any(map(any, self.left().values())), "all is final", within=within)
+            self.wait_for(at_rest, "all is final", within=within)
         except AssertionError:
-            print("left:", self.left(), "parked:", {name: self.parked(name) for name in self.stores()})
             self.show_left()
             raise
         return time.monotonic() - began
+
+    def end(self, *, within: float = QUIET) -> checker.Report:
+        """Let all come to rest, end all processes, read the stores, and judge the history."""
+        self.enough()
+        took = self.wait_until_at_rest(within=within)
+        for name in list(self.running):
+            assert self.stop(name, within=PATIENCE) in {0, -signal.SIGTERM}
+        self.read_stores()
+        report = checker.check(read(self.records), "exactly_once")
+        print(f"{report.counts}, at rest {took:.1f} s after the last request, {self.replayed} replayed by an operator")
+        return report
 
     def show_left(self) -> None:
         """Print some of what is left to do."""
@@ -177,15 +214,11 @@ class JournaledYard(Yard):
             for row in self.rows(name, "SELECT * FROM posthouse_members"):
                 print(name, "member", row)
 
-    def replay_parked(self) -> int:
-        """Do what an operator would: run again what is parked; return how much that was."""
-        count = 0
-        for name in self.stores():
-            ids = self.parked(name)
-            if ids:
-                self.posthouse("dead", "replay", *ids)
-                count += len(ids)
-        return count
+    def replay(self, *ids: str) -> None:
+        """Run again what is parked."""
+        said = self.posthouse("dead", "replay", *ids)
+        print(said)
+        self.replayed += len(ids)
 
     def posthouse(self, *arguments: str) -> str:
         """Run a command of posthouse's own on the data directory, and return what it says."""
@@ -264,10 +297,6 @@ class JournaledYard(Yard):
         for op in asked:
             self.recorder.note(Told(op, "stored" if op in stored else "not stored"))
 
-    def report(self, promise: Promise = "exactly_once", *, quiet: bool = True) -> checker.Report:
-        """Judge the history."""
-        return checker.check(read(self.records), promise, quiet=quiet)
-
 
 def _op_of(frame: bytes) -> str:
     return msgspec.json.decode(decode(frame).data)["op"]
@@ -275,7 +304,6 @@ def _op_of(frame: bytes) -> str:
 
 def storm(
     yard: JournaledYard,
-    start: Callable[[str], None],
     *,
     names: list[str],
     kills: int,
@@ -285,7 +313,7 @@ def storm(
     """Start processes, kill one of them at random moments, and start another in its place at once."""
     rng = random.Random(seed)
     for name in names:
-        start(name)
+        yard.begin(name)
     while yard.kills.total() < kills or yard.asked < requests:
         further = yard.asked + rng.randint(1, max(2, 2 * requests // kills))
         yard.comes_true(lambda: yard.asked >= further, within=rng.uniform(0.1, 3.0))  # noqa: B023
@@ -293,6 +321,6 @@ def storm(
         if yard.kills.total() < kills:
             victim = rng.choice(names)
             yard.kill(victim)
-            start(victim)
+            yard.begin(victim)
         elif not yard.comes_true(lambda: yard.asked >= requests, within=PATIENCE):
             raise AssertionError("nothing is asked any more")

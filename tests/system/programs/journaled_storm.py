@@ -143,7 +143,7 @@ async def take(order: Order, ctx: Context) -> Price:
     return await do("prices", order, ctx)
 
 
-@prices.handler(mode=MODE, attempts=3, backoff="10ms..50ms", exhausted="fail", rejects=(No,), key="key")
+@prices.handler(attempts=3, backoff="10ms..50ms", exhausted="fail", rejects=(No,), key="key")
 async def line(order: Order, ctx: Context) -> Price:
     return await do("prices", order, ctx)
 
