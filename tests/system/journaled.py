@@ -114,7 +114,7 @@ class JournaledYard(Yard):
     def enough(self) -> None:
         """Let the callers make no new requests, and wait until they have stopped."""
         (self.records / "enough").touch()
-        askers = [p for name, p in self.running.items() if name.partition(" ")[0] in {"shop", "cust", "guest"}]
+        askers = [p for name, p in self.running.items() if name == "shop" or name.startswith(("cust", "guest"))]
         self.wait_for(
             lambda: all((self.records / f"asked-{process.pid}").exists() for process in askers),
             "those who ask have stopped",
@@ -176,10 +176,10 @@ class JournaledYard(Yard):
         began = time.monotonic()
 
         def at_rest() -> bool:
-            left = {name: self.parked(name) for name in self.stores()}
-            if any(left.values()):
-                self.replay(*(id for ids in left.values() for id in ids))
-                return False
+            for name in self.stores():
+                if self.parked(name):
+                    self.replay_parked(name)
+                    return False
             return not any(map(any, self.left().values()))
 
         try:
@@ -214,11 +214,17 @@ class JournaledYard(Yard):
             for row in self.rows(name, "SELECT * FROM posthouse_members"):
                 print(name, "member", row)
 
-    def replay(self, *ids: str) -> None:
-        """Run again what is parked."""
-        said = self.posthouse("dead", "replay", *ids)
-        print(said)
-        self.replayed += len(ids)
+    def replay_parked(self, service: str) -> None:
+        """Run again what is parked, by the command that an operator has for that."""
+        letters = self.rows(
+            service,
+            "SELECT max(number) FROM posthouse_dead WHERE id IN (SELECT id FROM posthouse_requests WHERE state = ?)"
+            " GROUP BY id",
+            int(RequestState.PARKED),
+        )
+        said = self.posthouse("dead", "replay", *(f"{service}:{number}" for (number,) in letters))
+        assert said.splitlines()[-1] == f"{len(letters)} replayed", said
+        self.replayed += len(letters)
 
     def posthouse(self, *arguments: str) -> str:
         """Run a command of posthouse's own on the data directory, and return what it says."""

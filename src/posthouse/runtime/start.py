@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from posthouse.declare.service import Service
 from posthouse.errors import NotBuiltError, UsageError
 from posthouse.message.names import check_part
+from posthouse.runtime import watchdog
 from posthouse.runtime.host import Host
 from posthouse.runtime.settings import load
 from posthouse.runtime.signals import Signals
@@ -105,13 +106,18 @@ async def drain_when_asked(host: Host, signals: Signals) -> None:
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a program's main coroutine, on uvloop where it is installed."""
+    """Run a program's main coroutine, on uvloop where it is installed; should its loop get stuck, end the process."""
     try:
         from uvloop import new_event_loop
     except ImportError:
         new_event_loop = None
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main)
+        runner.run(_watched(main))
+
+
+async def _watched(main: Coroutine[Any, Any, None]) -> None:
+    with watchdog.Watchdog(limit=watchdog.LIMIT):
+        await main
 
 
 def settings_of(transport: str | None, config: Path | Mapping[str, Any] | None) -> Settings:

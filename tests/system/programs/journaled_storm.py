@@ -14,7 +14,8 @@ The POSTHOUSE_ variables say where the data is. These say the rest:
     STORM_WAYS     how many ways a caller has
     STORM_PAUSE    how long a handler takes at most, in seconds
     STORM_PLAIN    only requests that are done at the first run
-    STORM_BATCH    each way of a caller asks so many requests of one operation at once; then nothing else is asked
+    STORM_BATCH    each way of a caller only makes so many calls at once, which have no effect and are not noted
+    STORM_KEPT     how long settled calls are kept, in seconds, instead of a day
     STORM_MODE     of the operations: "journaled", or "queued" to see what that loses
 """
 
@@ -33,6 +34,7 @@ from msgspec import Struct
 
 from posthouse import Context, Operation, Reject, Reply, Service, connect, run
 from posthouse.errors import CallUnknownError, NotDoneError, NotStoredError, PosthouseError
+from posthouse.runtime.journal import relay
 from tests.history.events import Began, Ended, Invoked, Recorder, Told, refused
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ WAYS = int(os.environ.get("STORM_WAYS", "8"))
 PAUSE = float(os.environ.get("STORM_PAUSE", "0.002"))
 PLAIN = bool(os.environ.get("STORM_PLAIN", ""))
 BATCH = int(os.environ.get("STORM_BATCH", "0"))
+KEPT = os.environ.get("STORM_KEPT", "")
 MODE = cast("Literal['journaled', 'queued']", os.environ.get("STORM_MODE", "journaled"))
 SCHEMA = (
     "CREATE TABLE effects (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, value TEXT, run TEXT)",
@@ -98,7 +101,6 @@ runs = 0
 
 prices = Service("prices", schema=SCHEMA if MODE == "journaled" else [])
 shop = Service("shop", schema=SCHEMA if MODE == "journaled" else [])
-cust = Service("cust")
 
 
 async def do(service: str, order: Order, ctx: Context, ask: Callable[[str], Awaitable[list[str]]] | None = None) -> Any:
@@ -141,6 +143,11 @@ def note_effect(order: Order, run: str) -> None:
 @prices.handler(mode=MODE, attempts=3, backoff="10ms..50ms", exhausted="fail", rejects=(No,))
 async def take(order: Order, ctx: Context) -> Price:
     return await do("prices", order, ctx)
+
+
+@prices.handler(mode=MODE)
+async def look(order: Order) -> Price:
+    return Price(order.op, order.op)
 
 
 @prices.handler(attempts=3, backoff="10ms..50ms", exhausted="fail", rejects=(No,), key="key")
@@ -202,7 +209,8 @@ class Asker:
         """Make one request after the other."""
         while not (RECORDS / "enough").exists():
             if BATCH:
-                await asyncio.gather(*(self._one(self.call, take) for _ in range(BATCH)))
+                await asyncio.gather(*(self._client.call(look, Order("")) for _ in range(BATCH)))
+                os.write(self._asked, b"1" * BATCH)
             else:
                 await self._one(*self._choice(), key=f"{self._name}-{way % 3}")
             await asyncio.sleep(REST)
@@ -257,9 +265,9 @@ class Asker:
 
 
 async def ask(name: str) -> None:
-    declared = {"shop": shop, "cust": cust}.get(name)
-    async with connect(declared or name, serve=name == "shop") as client:
-        if name == "cust":  # opens the store: what an earlier process has asked for is asked for again
+    declared = name if name == "guest" else shop if name == "shop" else Service(name)
+    async with connect(declared, serve=name == "shop") as client:
+        if name.startswith("cust"):  # opens the store: what an earlier process has asked for is asked for again
             with contextlib.suppress(CallUnknownError):
                 await client.cancel("none")
         (RECORDS / f"ready-{os.getpid()}").touch()
@@ -271,6 +279,8 @@ async def ask(name: str) -> None:
 
 
 Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
+if KEPT:
+    relay.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc]
 if __name__ == "__main__":
     if ROLE == "prices":
         run(prices)
