@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -13,7 +13,7 @@ import pytest
 
 from posthouse.cli.main import COMMANDS, cli
 from posthouse.errors import ConfigError, every_error
-from posthouse.message.message import Message
+from posthouse.message.message import Lane, Message
 from posthouse.runtime import settings
 from posthouse.runtime.settings import (
     GatewaySettings,
@@ -22,6 +22,7 @@ from posthouse.runtime.settings import (
     Settings,
     SignatureSettings,
 )
+from posthouse.runtime.steps.wire import Word
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -124,3 +125,11 @@ def test_the_fields_of_a_message_are_there_in_the_order_of_the_frame():
     rows = rows_under("wire.md", "## The message")
 
     assert list(rows) == [field.name for field in msgspec.structs.fields(Message)]
+
+
+def test_the_stamps_of_journaled_delivery_and_its_words_are_there():
+    rows = rows_under("wire.md", "## The stamps of journaled delivery")
+    stamps = [field.name for field in msgspec.structs.fields(Lane)]
+
+    assert list(rows)[: len(stamps)] == stamps
+    assert set(list(rows)[len(stamps) :]) == set(get_args(Word))
