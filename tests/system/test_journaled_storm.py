@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,3 +60,29 @@ def test_four_instances_of_one_store_lose_nothing_when_the_direct_path_is_cut(
     assert not report.findings, report
     assert report.counts.faults == {"cut": 10}
     assert yard.kills.total() == 0
+
+
+def test_who_was_stopped_beyond_its_lease_decides_nothing_any_more(yard: JournaledYard) -> None:
+    says = {"STORM_LEASE": "1.5", "STORM_PAUSE": "0.1", "STORM_PLAIN": "1"}
+    for name in ("prices 1", "prices 2", "cust"):
+        yard.begin(name, **says)
+    stopped = yard.running["prices 1"]
+    fenced = 0
+    while fenced < 2:
+        asked = yard.asked
+        yard.wait_for(lambda: yard.asked >= asked + 20, "requests are made", within=60)  # noqa: B023
+        yard.recorder.note(Fault("cut", "prices 1"))
+        stopped.send_signal(signal.SIGSTOP)
+        # One that stops while it writes keeps all others from writing; then nobody can take anything over.
+        fenced += yard.comes_true(lambda: not is_member(yard, stopped.pid), within=6)
+        stopped.send_signal(signal.SIGCONT)
+        yard.wait_for(lambda: is_member(yard, stopped.pid), "it is back")
+
+    report = yard.end()
+    assert not report.findings, report
+    assert report.counts.reruns > 0, report
+    assert any("run by another instance by now" in line for line in yard.log())
+
+
+def is_member(yard: JournaledYard, pid: int) -> bool:
+    return bool(yard.rows("prices", "SELECT 1 FROM posthouse_members WHERE pid = ?", pid))

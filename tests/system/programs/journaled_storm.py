@@ -15,6 +15,7 @@ The POSTHOUSE_ variables say where the data is. These say the rest:
     STORM_PAUSE    how long a handler takes at most, in seconds
     STORM_PLAIN    only requests that are done at the first run
     STORM_BATCH    each way of a caller only makes so many calls at once, which have no effect and are not noted
+    STORM_LEASE    how long an instance that is silent is alive, in seconds
     STORM_KEPT     how long settled calls are kept, in seconds, instead of a day
     STORM_MODE     of the operations: "journaled", or "queued" to see what that loses
 """
@@ -34,7 +35,7 @@ from msgspec import Struct
 
 from posthouse import Context, Operation, Reject, Reply, Service, connect, run
 from posthouse.errors import CallUnknownError, NotDoneError, NotStoredError, PosthouseError
-from posthouse.runtime.journal import relay
+from posthouse.runtime.journal import journal, relay
 from tests.history.events import Began, Ended, Invoked, Recorder, Told, refused
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ WAYS = int(os.environ.get("STORM_WAYS", "8"))
 PAUSE = float(os.environ.get("STORM_PAUSE", "0.002"))
 PLAIN = bool(os.environ.get("STORM_PLAIN", ""))
 BATCH = int(os.environ.get("STORM_BATCH", "0"))
+LEASE = os.environ.get("STORM_LEASE", "")
 KEPT = os.environ.get("STORM_KEPT", "")
 MODE = cast("Literal['journaled', 'queued']", os.environ.get("STORM_MODE", "journaled"))
 SCHEMA = (
@@ -279,6 +281,8 @@ async def ask(name: str) -> None:
 
 
 Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
+if LEASE:
+    journal.LEASE, journal.BEAT = float(LEASE), float(LEASE) / 3  # type: ignore[misc]
 if KEPT:
     relay.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc]
 if __name__ == "__main__":

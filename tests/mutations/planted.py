@@ -1,0 +1,276 @@
+"""The faults: what each changes in the code, and which test is there for it.
+
+Most are a broken variant of the model (see tests/model) or of a rule of docs/explanation/protocol.md, as somebody
+could have written it. A text that is to be replaced must stand in its file once; where it does not, the code has
+moved on, and the fault must move with it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+JOURNAL: Final = "src/posthouse/runtime/journal"
+STEPS: Final = "src/posthouse/runtime/steps"
+STORE: Final = "src/posthouse/backends/sqlite/store"
+SYSTEM: Final = "tests/system"
+
+STORM: Final = f"{SYSTEM}/test_journaled_storm.py::test_nothing_is_lost_doubled_or_mixed_up_in_a_storm_of_kills"
+STOPPED: Final = f"{SYSTEM}/test_journaled_storm.py::test_who_was_stopped_beyond_its_lease_decides_nothing_any_more"
+CUT: Final = (
+    f"{SYSTEM}/test_journaled_storm.py::test_four_instances_of_one_store_lose_nothing_when_the_direct_path_is_cut"
+)
+WIPE: Final = f"{SYSTEM}/test_journaled_wipe.py"
+DRAIN: Final = f"{SYSTEM}/test_journaled_drain.py"
+POISON: Final = f"{SYSTEM}/test_journaled_poison.py"
+FOREIGN: Final = f"{SYSTEM}/test_journaled_foreign.py"
+GROWTH: Final = f"{SYSTEM}/test_journaled_growth.py"
+
+
+class Fault(NamedTuple):
+    """One planted fault.
+
+    Attributes:
+        name: what is wrong with it.
+        test: what must find it.
+        changes: (file, what stands there, what stands there instead).
+    """
+
+    name: str
+    test: str
+    changes: tuple[tuple[str, str, str], ...]
+
+
+FAULTS: Final = (
+    Fault(
+        "the reply leaves before the commit",
+        STORM,
+        (
+            (
+                f"{JOURNAL}/inbox.py",
+                "    def _decide(self, endings: Sequence[Ending]) -> None:\n",
+                """    def _decide(self, endings: Sequence[Ending]) -> None:
+        answers = []
+        for ending in endings:
+            for work, decision in zip(ending.works, ending.decisions, strict=True):
+                message = work.message
+                if message.kind is Kind.REQUEST:
+                    stamps = message.lane
+                    back = None if stamps is None else stamps_back(stamps, self._store.identity, stamps.floor)
+                    outcome = outcome_of(decision.outcome)
+                    reply = reply_to(message, outcome, back, source=self._here.service, now=self._here.now())
+                    store = "" if stamps is None else stamps.caller_store
+                    answers.append(Answer(message.reply_to, store, reply))
+        self._courier.answer(answers)
+        self._count(1)
+        self._loop.call_later(0.02, self._decide_later, endings)
+
+    def _decide_later(self, endings: Sequence[Ending]) -> None:
+        self._count(-1)
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "whoever lost the claim commits all the same",
+        STOPPED,
+        (
+            (
+                f"{STORE}/requests.py",
+                "        return sql.connection.changes() == 1\n\n    def put_back",
+                "        return True\n\n    def put_back",
+            ),
+        ),
+    ),
+    Fault(
+        "the effect is not in the transaction of the outcome",
+        STORM,
+        (
+            (
+                f"{SYSTEM}/programs/journaled_storm.py",
+                'await db.execute("INSERT INTO effects (op, value, run) VALUES (?, ?, ?)", (order.op, run, run))',
+                "pass",
+            ),
+            (
+                f"{SYSTEM}/programs/journaled_storm.py",
+                """        db = await ctx.transaction()
+        if order.does == "kept no":
+""",
+                """        if order.does != "kept no":
+            import sqlite3
+
+            path = Path(os.environ["POSTHOUSE_DATA"]) / "stores" / f"{service}.db"
+            own = sqlite3.connect(path, timeout=5, isolation_level=None)
+            own.execute("INSERT INTO effects (op, value, run) VALUES (?, ?, ?)", (order.op, run, run))
+            own.close()
+            await asyncio.sleep(0.02)
+        db = await ctx.transaction()
+        if order.does == "kept no":
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "nobody takes over the calls of the dead",
+        STORM,
+        ((f"{JOURNAL}/relay.py", "gone = set(books.dead(self._here.now()))", "gone: set[str] = set()"),),
+    ),
+    Fault(
+        "nobody takes over what the dead ran",
+        STORM,
+        ((f"{JOURNAL}/inbox.py", "        if dead:\n", "        if dead and not dead:\n"),),
+    ),
+    Fault(
+        "deposits are settled before they are adopted",
+        STORM,
+        (
+            (
+                f"{JOURNAL}/journal.py",
+                "                arrived.append(Arrived(message, delivery.frame, delivery))\n",
+                """                from posthouse.contracts.transport import ACCEPTED
+
+                self._settler.add(delivery, ACCEPTED)
+                arrived.append(Arrived(message, delivery.frame))
+""",
+            ),
+            (
+                f"{JOURNAL}/journal.py",
+                "                self.inbox.arrive(self._opened(deliveries))\n",
+                """                opened = self._opened(deliveries)
+                asyncio.get_running_loop().call_later(0.02, self.inbox.arrive, opened)
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "what is sent again has a new number",
+        STORM,
+        (
+            (
+                f"{JOURNAL}/relay.py",
+                "            message = self._stamped(call, lane)\n",
+                """            message = self._stamped(call, lane)
+            from msgspec.structs import replace
+
+            message = replace(message, lane=replace(message.lane, number=message.lane.number + 100_000))
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "a request with a key does not wait for the one before it",
+        STORM,
+        ((f"{STEPS}/asking.py", "    return books.key_is_free(asked.service, asked.key)", "    return True"),),
+    ),
+    Fault(
+        "an answer is final before its handler has committed",
+        STORM,
+        ((f"{STEPS}/applying.py", "holds=standing.wants.holds)", "holds=False)"),),
+    ),
+    Fault(
+        "an id that was used before is used again",
+        STORM,
+        ((f"{STEPS}/asking.py", "    if asked.once:\n", "    if asked.once and not asked.once:\n"),),
+    ),
+    Fault(
+        "a deposit that comes again is adopted again",
+        STORM,
+        ((f"{STEPS}/receiving.py", "        if key is not None:\n", "        if key is not None and not key:\n"),),
+    ),
+    Fault(
+        "a decided request that comes again is swallowed",
+        STORM,
+        (
+            (
+                f"{STEPS}/receiving.py",
+                "                decided.append((place_of(lane.lane, number), message, stamps))\n",
+                "                pass\n",
+            ),
+        ),
+    ),
+    Fault(
+        "a request that comes again is run again",
+        CUT,
+        (
+            (
+                "src/posthouse/protocol/inbox.py",
+                "    if known is None:\n        return Verdict.OVER if forgotten.holds(number) else Verdict.NEW\n",
+                "    if known is None:\n        return Verdict.NEW\n",
+            ),
+        ),
+    ),
+    Fault(
+        "a handler that asked is not given the answer to its earlier run",
+        STORM,
+        (
+            (
+                f"{STEPS}/deciding.py",
+                "        end_calls(books, calls, result.lanes, result.unwanted)\n    return",
+                "        pass\n    return",
+            ),
+        ),
+    ),
+    Fault(
+        "what lay in a wiped queue is not left there again",
+        f"{WIPE}::test_journaled_requests_that_wait_in_the_queue_outlive_its_wipe",
+        ((f"{JOURNAL}/relay.py", "        self._here.directory.on_change(self._somebody_came)\n", ""),),
+    ),
+    Fault(
+        "a drain does not give back what outlasts it",
+        DRAIN,
+        (
+            (
+                f"{JOURNAL}/ending.py",
+                "        self._again(work, claim, after=0.0, failures=claim.failures)\n\n    # --- carrying out",
+                "        return\n\n    # --- carrying out",
+            ),
+        ),
+    ),
+    Fault(
+        "a deadly request is run for ever",
+        POISON,
+        ((f"{JOURNAL}/inbox.py", "                if deaths >= DEATHS:\n", "                if deaths >= 1000:\n"),),
+    ),
+    Fault(
+        "a stuck process stays",
+        POISON,
+        (("src/posthouse/runtime/start.py", "limit=watchdog.LIMIT", "limit=1e6"),),
+    ),
+    Fault(
+        "a request for another store is taken",
+        FOREIGN,
+        (
+            (
+                f"{STEPS}/receiving.py",
+                "        if meant is not Meant.US:\n",
+                "        if meant is not Meant.US and not meant:\n",
+            ),
+        ),
+    ),
+    Fault(
+        "a second store is not refused at start",
+        FOREIGN,
+        ((f"{JOURNAL}/journals.py", "            self._must_be_ours(service, store)\n", ""),),
+    ),
+    Fault(
+        "what is acked is not forgotten",
+        GROWTH,
+        (
+            (
+                f"{STEPS}/receiving.py",
+                "        self._books.forget_requests(lane.lane, below=max(before, acked.floor), ranges=ranges)\n",
+                "",
+            ),
+        ),
+    ),
+    Fault(
+        "what is settled is kept for ever",
+        GROWTH,
+        (
+            (
+                f"{JOURNAL}/relay.py",
+                "            dropped += books.forget_calls(\n",
+                "            dropped += 0 and books.forget_calls(\n",
+            ),
+        ),
+    ),
+)
