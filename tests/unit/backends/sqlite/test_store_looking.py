@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from posthouse.backends import open_store
-from posthouse.backends.sqlite.store.engine import Connection
+from posthouse.backends.sqlite.store.connection import Connection
 from posthouse.contracts.store import Store
 from posthouse.errors import PosthouseError, StorageError, UsageError
 from posthouse.testing import ManualClock

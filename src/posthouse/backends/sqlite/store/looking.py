@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from posthouse.backends.sqlite.store.engine import Connection
+    from posthouse.backends.sqlite.store.connection import Connection
 
 T = TypeVar("T")
 

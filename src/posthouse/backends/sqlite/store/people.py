@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from posthouse.backends.sqlite.store.damage import damaged_rows
 from posthouse.backends.sqlite.store.sums import (
     CALL,
     CALL_STATES,
@@ -47,7 +48,8 @@ WHERE state < 5 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 - a number of ours
 _LIVES: Final = "SELECT epoch, reason, at FROM posthouse_epochs ORDER BY epoch"
 _KEPT_SINCE: Final = "SELECT min(created) FROM posthouse_calls WHERE state >= 5"
-_DAMAGE: Final = "PRAGMA quick_check(20)"
+_MOST_DAMAGE: Final = 20
+_DAMAGE: Final = f"PRAGMA quick_check({_MOST_DAMAGE})"
 _LAST: Final = "\U0010ffff"
 """Stands behind all that an id can go on with."""
 
@@ -94,5 +96,6 @@ class PeopleBooks:
         return oldest
 
     def damage(self) -> list[str]:
-        """Return what SQLite finds wrong in the file."""
-        return [text for (text,) in self._sql.execute(_DAMAGE).fetchall() if text != "ok"]
+        """Return what SQLite finds wrong in the file, and which rows are not as they were written."""
+        found = [text for (text,) in self._sql.execute(_DAMAGE).fetchall() if text != "ok"]
+        return found or damaged_rows(self._sql, most=_MOST_DAMAGE)

@@ -51,11 +51,11 @@ UPDATE posthouse_requests SET state = 1, due = ?, failures = 0, deaths = min(dea
 """
 SET: Final = "UPDATE posthouse_requests SET state = ?, due = ?, outcome = ?, outcome_sum = ? WHERE place = ?"
 ASK_AGAIN: Final = "UPDATE posthouse_requests SET asked = ?, asker = ?, reply_to = ? WHERE place = ?"
-_HELD: Final = select(
+HELD: Final = select(
     REQUEST.replace(" frame,", " x'' AS frame,"),
     ", sum, 0, outcome_sum FROM posthouse_requests WHERE state = 2 AND instance = ? ORDER BY place",
 )
-_HOLDERS: Final = "SELECT DISTINCT instance FROM posthouse_requests WHERE state = 2"
+HOLDERS: Final = "SELECT DISTINCT instance FROM posthouse_requests WHERE state = 2"
 FORGET: Final = "DELETE FROM posthouse_requests WHERE place BETWEEN ? AND ?"
 _LISTED: Final = select(
     _WHOLE,
@@ -147,7 +147,7 @@ class RequestBooks:
 
     def held_by(self, instance: str) -> list[Request]:
         """Return the requests that an instance runs, without their frames."""
-        return list(map(request_of, self._sql.execute(_HELD, (instance,)).fetchall()))
+        return list(map(request_of, self._sql.execute(HELD, (instance,)).fetchall()))
 
     def forget_requests(self, lane: int, *, below: int, ranges: Sequence[tuple[int, int]] = ()) -> None:
         """Drop the rows of a lane below a number, and those in ranges."""
@@ -176,5 +176,5 @@ class RequestBooks:
         return list(map(request_of, self._sql.execute(_LISTED, asked).fetchall()))
 
     def holders(self) -> set[str]:
-        """Return who runs requests; looks at all of them."""
-        return {instance for (instance,) in self._sql.execute(_HOLDERS).fetchall()}
+        """Return who runs requests."""
+        return {instance for (instance,) in self._sql.execute(HOLDERS).fetchall()}

@@ -29,6 +29,14 @@ _ROWS: Final = frozenset({apsw.SQLITE_READ, apsw.SQLITE_INSERT, apsw.SQLITE_UPDA
 
 _TRANSACTIONS: Final = frozenset({apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT})
 _OTHER_FILES: Final = frozenset({apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH})
+_TEMPORARY: Final = frozenset(
+    {
+        apsw.SQLITE_CREATE_TEMP_INDEX,
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
 _HARMLESS: Final = frozenset(
     {
         "foreign_key_check",
@@ -64,15 +72,15 @@ class Guard:
         self.judging = False
         self.why: tuple[str, str] | None = None
 
-    def __call__(self, action: int, one: str | None, two: str | None, database: str | None, _: str | None) -> int:
+    def __call__(self, action: int, one: str | None, two: str | None, *_: str | None) -> int:
         """Answer SQLite, which tells what a statement does to what."""
         if not self.judging:
             return apsw.SQLITE_OK
-        self.why = self.why or _refusal(action, one or "", two or "", database or "")
+        self.why = self.why or _refusal(action, one or "", two or "")
         return apsw.SQLITE_DENY if self.why else apsw.SQLITE_OK
 
 
-def _refusal(action: int, one: str, two: str, database: str) -> tuple[str, str] | None:
+def _refusal(action: int, one: str, two: str) -> tuple[str, str] | None:
     if action in _TRANSACTIONS:
         return f"{one or 'this'} is not the handler's to say", _HINT_TRANSACTION
     if action in _OTHER_FILES:
@@ -81,8 +89,8 @@ def _refusal(action: int, one: str, two: str, database: str) -> tuple[str, str] 
         if one.lower() in _HARMLESS:
             return None
         return f"PRAGMA {one} may not be used here", "The settings of the store's database are posthouse's own."
-    if action == apsw.SQLITE_ALTER_TABLE and one == "temp":
-        return "a temporary table cannot be altered", "Make it anew."
+    if action in _TEMPORARY:
+        return "there are no temporary tables here", "They would be seen by other handlers. Make a table, and drop it."
     named = (one,) if action in _ROWS else (one, two)
     for name in named:
         if name.lower().startswith(_OURS):

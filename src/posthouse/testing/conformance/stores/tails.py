@@ -250,6 +250,8 @@ class TailTests(OnOneStore):
             "DROP TABLE posthouse_calls",
             "CREATE TABLE posthouse_mine (n INTEGER)",
             "CREATE TEMP TABLE posthouse_calls (n INTEGER)",
+            "CREATE TEMP TABLE mine (n INTEGER)",
+            "CREATE TEMP VIEW mine AS SELECT * FROM orders",
             "CREATE TRIGGER mine AFTER INSERT ON posthouse_calls BEGIN SELECT 1; END",
             "CREATE VIEW mine AS SELECT 1; SELECT count(*) FROM posthouse_requests",
         ],

@@ -138,3 +138,19 @@ async def test_what_is_written_over_by_the_rules_stays_sound(open_file: OpenStor
 
     assert len(await store.read(lambda books: books.calls_listed())) == 1
     assert len(await store.read(lambda books: books.requests_listed())) == 4
+
+
+async def test_all_damaged_rows_are_found_at_once(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+    sound = await store.read(lambda books: books.damage())
+    change(path, "UPDATE posthouse_requests SET operation = 'another'")
+    change(path, "UPDATE posthouse_dead SET detail = 'another'")
+
+    found = await store.read(lambda books: books.damage())
+
+    assert sound == []
+    assert [sentence.split(" is damaged")[0] for sentence in found] == [
+        f"the request {REQUEST.id} (row {REQUEST.place})",
+        f"the dead letter {letter().id} (row 1)",
+    ]

@@ -33,6 +33,9 @@ HOT = {
 SORTED_FEW = {"people.KEY_HOLDER", "calls.OWNERS"}
 """They sort what has one ordering key, or is not final."""
 
+SMALL_INDEX = {"requests.HOLDERS"}
+"""They walk through a whole index, which holds only what runs."""
+
 
 def bound(statement: str) -> Any:
     """Return a value for each that the statement wants; the plan does not depend on them."""
@@ -66,7 +69,7 @@ async def test_no_hot_statement_scans_a_table_or_sorts(name: str, store: SqliteS
 
     steps = [step for *_, step in sql.execute(f"EXPLAIN QUERY PLAN {HOT[name]}", bound(HOT[name])).fetchall()]
 
-    scans = [step for step in steps if "SCAN" in step and not re.search(r"CONSTANT ROW|SCAN \(subquery", step)]
+    scans = [step for step in steps if "SCAN" in step and "CONSTANT ROW" not in step and name not in SMALL_INDEX]
     sorts = [step for step in steps if "TEMP B-TREE" in step and name not in SORTED_FEW]
     assert steps
     assert (scans, sorts) == ([], []), steps
@@ -82,6 +85,8 @@ async def test_no_hot_statement_scans_a_table_or_sorts(name: str, store: SqliteS
         ("calls.KEYED", "posthouse_calls_keyed"),
         ("requests.CLAIMABLE", "posthouse_requests_due (operation=? AND due<?)"),
         ("requests.NEXT_DUE", "posthouse_requests_due"),
+        ("requests.HELD", "posthouse_requests_run (instance=?)"),
+        ("requests.HOLDERS", "SCAN posthouse_requests USING COVERING INDEX posthouse_requests_run"),
         ("letters.LETTERS_OF", "posthouse_dead_by_operation"),
         ("letters.LETTERS_BY_CAUSE", "posthouse_dead_by_cause"),
         ("letters.LETTER_OF", "posthouse_dead_by_place"),

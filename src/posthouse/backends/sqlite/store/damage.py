@@ -1,0 +1,39 @@
+"""Looks for rows that are not as they were written: by reading all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, letter_of, request_of, select
+from posthouse.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from posthouse.backends.sqlite.sql import Sql
+
+_SUMS: Final = "sum, frame_sum, outcome_sum"
+_TABLES: Final[Sequence[tuple[str, Callable[[Sequence[Any]], object]]]] = (
+    (select(f"{CALL}, {_SUMS}", "FROM posthouse_calls"), call_of),
+    (select(f"{REQUEST}, {_SUMS}", "FROM posthouse_requests"), request_of),
+    (select(f"{LETTER}, sum", "FROM posthouse_dead"), letter_of),
+)
+
+
+def damaged_rows(sql: Sql, *, most: int) -> list[str]:
+    """Return what is said of damaged rows, at most so many sentences.
+
+    Args:
+        sql: a cursor; nobody uses it meanwhile.
+        most: so many are enough.
+    """
+    found: list[str] = []
+    for statement, row_of in _TABLES:
+        for row in sql.execute(statement):
+            try:
+                row_of(row)
+            except StorageError as error:
+                found.append(str(error))
+                if len(found) >= most:
+                    return found
+    return found
