@@ -1,0 +1,391 @@
+"""A world: lives through a plan, then lets everything heal, and waits until it is at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from posthouse.backends.memory import backend
+from posthouse.backends.sqlite.store import MemoryDisk
+from posthouse.errors import PosthouseError
+from posthouse.runtime.seams import seeded_seams
+from posthouse.runtime.settings import Settings
+from posthouse.testing.loop import LoopClock
+from tests.history.events import Fault, Invoked, Recorder, Told, refused
+from tests.sim.judge import left_in, read_everything
+from tests.sim.network import GOOD, Network
+from tests.sim.plans import Death
+from tests.sim.posts import Post
+from tests.sim.processes import OutsideTimers, Process, ProcessLoop, outside
+from tests.sim.services import OPERATIONS, SCENE, Outside, Scene, services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from posthouse.clock import Seconds
+    from posthouse.contracts.store import Books
+    from posthouse.message.message import Message
+    from tests.history.events import Record
+    from tests.sim.plans import Ask, Event, Plan
+
+T = TypeVar("T")
+
+STORED = ("shop", "prices", "stock")
+PATIENCE = 900.0
+"""So many seconds after everything has healed all must be at rest."""
+
+
+class Place:
+    """Where one instance of a service runs, one life after another."""
+
+    def __init__(self, service: str, number: int) -> None:
+        self.service = service
+        self.number = number
+        self.lives = 0
+        self.process: Process | None = None
+        self.post: Post | None = None
+        self.is_ready = False
+
+
+class World:
+    """See the module.
+
+    Attributes:
+        lines: the trace, line by line.
+        records: the history.
+        passed: how often each point was passed, by label.
+        died: the labels at which a process died.
+        wrong: what was seen to be wrong.
+        points: how many points were passed.
+        sent: what runs of handlers have sent, as their tables say.
+        rested: it came to rest.
+        broker: the engine that all share.
+    """
+
+    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+        self.plan = plan
+        self.lines: list[str] = []
+        self.records: list[Record] = []
+        self.passed: Counter[str] = Counter()
+        self.died: list[str] = []
+        self.wrong: list[str] = []
+        self.points = 0
+        self.sent: set[str] = set()
+        self.rested = False
+        self.name = f"sim-{plan.seed}"
+        self.disk = MemoryDisk(self.name, power_cuts=True)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ProcessLoop)
+        self.loop = loop
+        self.network = Network(self, Random(f"network {plan.seed}"))
+        self.outside = Outside()
+        self.places = [
+            Place(service, number) for service, count in plan.places.items() for number in range(1, count + 1)
+        ]
+        self._recorder = Recorder("world", self.records.append, now=self.loop.time)
+        self._digest = hashlib.sha256()
+        self._keep_trace = keep_trace
+        self._dice = Random(f"world {plan.seed}")
+        self._healed = False
+        self._lives = 0
+
+    # --- what happened ------------------------------------------------------------------------------------
+
+    def trace(self, process: Process | None, *words: object) -> None:
+        """Write a line."""
+        line = " ".join([f"{self.loop.time():.6f}", "world" if process is None else process.name, *map(str, words)])
+        self._digest.update(line.encode())
+        if self._keep_trace:
+            self.lines.append(line)
+
+    @property
+    def digest(self) -> str:
+        """What two traces have in common if they are the same."""
+        return self._digest.hexdigest()
+
+    def note(self, process: Process | None, record: Record) -> None:
+        """Keep a record, unless it is of somebody who is dead."""
+        if process is None or not process.is_dead:
+            record.by = record.by or ("world" if process is None else process.name)
+            self._recorder.note(record)
+            self.trace(process, "notes", record)
+
+    # --- points ---------------------------------------------------------------------------------------------
+
+    def point(self, process: Process, what: str, side: str) -> None:
+        """A process passes a point: it may die here."""
+        if process.is_dead or self._healed:
+            return
+        self.points += 1
+        label = f"{process.service} {what} {side}"
+        self.passed[label] += 1
+        for death in self.plan.deaths:
+            reached = self.passed[label] if death.label == label else self.points if not death.label else 0
+            if reached == death.nth:
+                self.died.append(label)
+                self.kill(process, death, label)
+                return
+
+    def watched(self, process: Process, name: str, step: Callable[[Books], T]) -> Callable[[Books], T]:
+        """Return a step whose changes are looked at."""
+        return step
+
+    def watch_leaving(self, process: Process, message: Message) -> None:
+        """Look at a message that leaves."""
+
+    def opened(self, service: str) -> None:
+        """A store was opened."""
+
+    # --- life and death ---------------------------------------------------------------------------------------
+
+    def kill(self, process: Process, death: Death, label: str) -> None:
+        """Let a process die now."""
+        self.trace(process, "dies", label, "with the power" if death.power else "")
+        victims = [process]
+        if death.power:
+            victims = [p.process for p in self.places if p.service == process.service and p.process is not None]
+            self.note(None, Fault(kind="power cut", what=process.service))
+        for victim in victims:
+            self._end(victim, death)
+        if death.power:
+            self.disk.power_cut(process.service)
+
+    def _end(self, process: Process, death: Death) -> None:
+        if process.is_dead or process.is_closed:
+            return
+        place = next(place for place in self.places if place.process is process)
+        self.note(None, Fault(kind="kill", what=process.name))
+        process.die()
+        place.is_ready = False
+        if place.post is not None:
+            place.post.die(is_seen=death.is_seen)
+        place.process = place.post = None
+        if not self._healed:
+            self.loop.call_later(death.back, self._start, place, context=outside())
+
+    def _start(self, place: Place) -> None:
+        if place.process is not None:
+            return
+        place.lives += 1
+        self._lives += 1
+        process = place.process = Process(place.service, place.number, place.lives)
+        seams = seeded_seams(self.plan.seed * 1_000_003 + self._lives * 1009, clock=self.clock_of(place))
+        self.trace(process, "starts")
+        process.spawn(self._live(place, process, seams), f"life of {process}")
+
+    def clock_of(self, place: Place) -> Any:
+        """Return the clock of a place."""
+        return LoopClock()
+
+    async def _live(self, place: Place, process: Process, seams: Any) -> None:
+        settings = Settings(env="test", transport=f"memory:{self.name}")
+        post = place.post = Post(settings, seams=seams, process=process, world=self)
+        SCENE.set(Scene(process.name, lambda record: self.note(process, record), self.outside))
+        declared = services(hears=self.plan.hears, concurrency=self.plan.concurrency)
+        failures = 0
+        while True:
+            try:
+                await post.open()
+                if place.service != "guest":
+                    await post.serve(declared[place.service])
+                break
+            except PosthouseError as error:
+                failures += 1
+                self.trace(process, "cannot start", error)
+                if failures > 100:
+                    raise
+                await post.close()
+                await asyncio.sleep(1.0)
+        place.is_ready = True
+        self.trace(process, "is ready")
+
+    async def _stop(self, place: Place) -> None:
+        """End a process in order."""
+        process, post = place.process, place.post
+        if process is None or post is None or not place.is_ready:
+            return
+        place.is_ready = False
+        self.trace(process, "stops")
+        closing = process.spawn(post.close(), f"end of {process}")
+        await asyncio.wait({closing, process.gone}, return_when=asyncio.FIRST_COMPLETED)
+        if process.is_dead:
+            return
+        await closing
+        process.is_closed = True
+        if place.process is process:
+            place.process = place.post = None
+
+    # --- programs -------------------------------------------------------------------------------------------
+
+    async def _ask(self, ask: Ask) -> None:
+        """Make one request, from whichever instance of the caller is there."""
+        await asyncio.sleep(ask.at)
+        place = await self._someone(ask.caller)
+        process = place.process
+        assert process is not None
+        asking = process.spawn(self._ask_here(place, process, ask), f"program {ask.job.op}")
+        if ask.drop_at:
+            self.loop.call_later(max(0.0, ask.drop_at - self.loop.time()), asking.cancel, context=outside())
+        if ask.cancel_at:
+            await asyncio.sleep(max(0.0, ask.cancel_at - self.loop.time()))
+            other = await self._someone(ask.caller)
+            if other.process is not None:
+                other.process.spawn(self._cancel(other, ask), f"cancel {ask.job.op}")
+
+    async def _someone(self, service: str) -> Place:
+        while True:
+            ready = [place for place in self.places if place.service == service and place.is_ready]
+            if ready:
+                return self._dice.choice(ready)
+            await asyncio.sleep(0.2)
+
+    async def _ask_here(self, place: Place, process: Process, ask: Ask) -> None:
+        assert place.post is not None
+        job = ask.job
+        client = place.post.client(ask.caller)
+        operation = OPERATIONS[job.to]
+        service = job.to.partition(".")[0]
+        has_store = ask.caller != "guest"
+        applies = self.plan.hears and ask.verb == "send" and has_store and ask.caller == "shop" and service == "prices"
+        if job.effect == "row":
+            self.note(
+                process,
+                Invoked(job.op, caller=ask.caller if has_store else "", service=service, key=job.key, applies=applies),
+            )
+        try:
+            if ask.verb == "call":
+                done = await client.call(
+                    operation, job, id=job.op, timeout=ask.timeout or "30s", deadline=ask.deadline or None
+                )
+                told = Told(job.op, "done", done.value, echo=done.op)
+            else:
+                await client.send(operation, job, id=job.op, deadline=ask.deadline or None)
+                told = Told(job.op, "stored")
+        except PosthouseError as error:
+            told = refused(job.op, error)
+        if job.effect == "row":
+            self.note(process, told)
+        else:
+            self.trace(process, "was told", told)
+
+    async def _cancel(self, place: Place, ask: Ask) -> None:
+        assert place.post is not None
+        try:
+            await place.post.client(ask.caller).cancel(ask.job.op)
+        except PosthouseError as error:
+            self.trace(place.process, "cancels in vain", ask.job.op, error.code)
+
+    # --- what goes wrong --------------------------------------------------------------------------------------
+
+    async def _happen(self, event: Event) -> None:
+        await asyncio.sleep(event.at)
+        if self._healed:
+            return
+        self.trace(None, event.what, event.whom, event.length)
+        here = [place for place in self.places if place.service == event.whom and place.process is not None]
+        match event.what:
+            case "wipe":
+                self.note(None, Fault(kind="wipe", what="broker"))
+                self.broker.wipe()
+            case "cut":
+                for place in here[:1]:
+                    await self._cut(place, event.length)
+            case "sever":
+                pair = frozenset(event.whom.split())
+                self.network.severed.add(pair)
+                await asyncio.sleep(event.length)
+                self.network.severed.discard(pair)
+            case "power":
+                for place in here[:1]:
+                    if place.process is not None:
+                        self.kill(place.process, Death("", power=True, back=event.length), "at a time")
+            case "stop":
+                for place in here[:1]:
+                    await self._stop(place)
+                    await asyncio.sleep(event.length)
+                    self._start(place)
+            case "jump":
+                self.jump(event.whom, event.length)
+
+    def jump(self, whom: str, by: Seconds) -> None:
+        """Let the clocks of a service jump."""
+
+    async def _cut(self, place: Place, length: Seconds) -> None:
+        post = place.post
+        if post is None:
+            return
+        self.note(None, Fault(kind="cut", what=str(place.process)))
+        post.transport.cut()
+        await asyncio.sleep(length)
+        if place.post is post:
+            post.transport.heal()
+
+    # --- a whole life -----------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Live through the plan, heal, and come to rest."""
+        with self.disk:
+            ground, registry = backend(self.name, peer="ground", clock=LoopClock())
+            await ground.open()
+            await registry.open()
+            self.broker: Any = ground._broker
+            self.broker.stock.alarms.loop = OutsideTimers(self.loop)
+            for place in self.places:
+                self._start(place)
+            self.network.weather = self.plan.weather
+            programs = [self.loop.create_task(self._ask(ask)) for ask in self.plan.asks]
+            events = [self.loop.create_task(self._happen(event)) for event in self.plan.events]
+            await asyncio.sleep(self.plan.heals_at)
+            await self._heal()
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*programs, *events)
+            self.rested = await self._rest()
+            await self.look()
+            for place in self.places:
+                await self._stop(place)
+            await registry.close()
+            await ground.close()
+
+    async def _heal(self) -> None:
+        self._healed = True
+        self.trace(None, "heals")
+        self.network.weather = GOOD
+        self.network.severed.clear()
+        for place in self.places:
+            if place.process is None:
+                self._start(place)
+            elif place.post is not None and not place.process.is_dead:
+                place.post.transport.heal()
+        while not all(place.is_ready for place in self.places):
+            await asyncio.sleep(0.1)
+
+    async def _rest(self) -> bool:
+        until = self.loop.time() + PATIENCE
+        while self.loop.time() < until:
+            if await self.is_at_rest():
+                return True
+            await asyncio.sleep(0.5)
+        return False
+
+    async def is_at_rest(self) -> bool:
+        """Say whether no store has anything to do."""
+        for service in self.services():
+            left = await left_in(self, service)
+            if left.open or left.held > len(left.parked):
+                return False
+        return True
+
+    def services(self) -> list[str]:
+        """Return the services that have stores."""
+        return [service for service in self.plan.places if service in STORED]
+
+    def someone_of(self, service: str) -> Place:
+        """Return an instance that is ready."""
+        return next(place for place in self.places if place.service == service and place.is_ready)
+
+    async def look(self) -> None:
+        """Read everything that there is to be judged."""
+        await read_everything(self)
