@@ -317,7 +317,7 @@ class Receiving:
         places = [place_of(lane.lane, number) for number in sorted(numbers) if not lane.over.holds(number)]
         for row in self._books.requests_at(places):
             name = self._here.ack_handlers.get(row.operation)
-            if name is not None and row.state.decided:
+            if name is not None and row.state.decided and row.frame:  # canceled before it came, it has none
                 run = ReplyRun(0, 0, row.frame, row.outcome)
                 add_own(self._books, row.id, name, run_to_bytes(run), self._here)
                 self.result.backlog.add(name)
