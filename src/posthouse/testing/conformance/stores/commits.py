@@ -119,6 +119,17 @@ class CommitTests(OnOneStore):
 
         assert len(await other.read(lambda books: books.standings(lane, 0, 5000))) == 1200
 
+    async def test_steps_of_any_weight_are_all_done_in_order(self, store: Store):
+        done: list[int] = []
+        steps = [
+            store.commit(lambda books, number=number: done.append(number), name="weigh", weight=10**number)
+            for number in range(8)
+        ]
+
+        await asyncio.gather(*steps)
+
+        assert done == list(range(8))
+
     # --- opening and closing -------------------------------------------------------------------------------
 
     async def test_what_was_committed_is_there_when_the_store_is_opened_again(

@@ -205,3 +205,10 @@ async def test_only_its_user_can_read_what_is_stored(directory: Path, path: Path
     modes = {each: stat.S_IMODE(each.stat().st_mode) for each in (directory, path.parent, *path.parent.iterdir())}
     assert {mode for each, mode in modes.items() if each.is_dir()} == {0o700}
     assert {mode for each, mode in modes.items() if not each.is_dir()} == {0o600}
+    assert {each.name for each in path.parent.iterdir()} == {
+        "prices.db",
+        "prices.db-wal",
+        "prices.db-shm",
+        "prices.turn.lock",
+        "prices.write.lock",
+    }
