@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from posthouse.backends import open_store
 from posthouse.backends.sqlite.store import MemoryDisk
-from posthouse.errors import OutcomeUnknownError, PendingError
-from posthouse.message.codec import decode
+from posthouse.errors import FrameError, OutcomeUnknownError, PendingError
+from posthouse.message.codec import decode, decode_many
 from posthouse.message.names import service_of
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.outbox import CallState
-from posthouse.runtime.host import Host
 from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import Settings
 from posthouse.testing.loop import LoopClock
+from posthouse.testing.mortal import MortalHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from posthouse.protocol.inbox import Request
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.client import Client
+    from posthouse.runtime.host import Host
     from posthouse.runtime.journal.journal import Journal
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ class House:
     """
 
     def __init__(self, *, seed: int = 1, transport: str = "") -> None:
-        self.hosts: list[Host] = []
+        self.hosts: list[MortalHost] = []
         self.callers_have_stores = True
         self._seed = seed
         self._transport = transport or f"memory:house-{next(_numbers)}"
@@ -110,22 +111,22 @@ class House:
 
     # --- hosts ----------------------------------------------------------------------------------------
 
-    def host(self, *, wrap: Callable[[Any], Any] | None = None, **settings: Any) -> Host:
+    def host(self, *, wrap: Callable[[Any], Any] | None = None, **settings: Any) -> MortalHost:
         """Make a host; who opens it is the caller's affair."""
         said: dict[str, Any] = {"env": "test", "transport": self._transport, **settings}
         config = Settings(**said)
         seams = seeded_seams(self._seed + 100 * len(self.hosts), clock=LoopClock())
-        host = Host(config, seams=seams)
+        host = MortalHost(config, seams=seams)
         if wrap is not None:
             host.transport = wrap(host.transport)
         self.hosts.append(host)
         return host
 
-    async def open(self, **how: Any) -> Host:
+    async def open(self, **how: Any) -> MortalHost:
         """Open a host that serves nothing yet."""
         return await self._stack.enter_async_context(self.host(**how))
 
-    async def serve(self, *services: Service, **how: Any) -> Host:
+    async def serve(self, *services: Service, **how: Any) -> MortalHost:
         """Open a host, and serve."""
         host = await self.open(**how)
         await host.serve(*services)
@@ -212,7 +213,8 @@ class House:
         """Return the dead letters, those of queues and those of stores, oldest first."""
         letters: list[tuple[float, Letter]] = []
         for dead in await self.transport.dead(queue=queue):
-            id = decode(dead.frame).id
+            message = decode_many([dead.frame])[0]
+            id = "" if isinstance(message, FrameError) else message.id
             letters.append((dead.at, Letter(dead.queue, id, *_why(dead.outcome), dead.attempts, dead.id)))
         for service in self.stored_services:
             for dead in await self.read(service, lambda books: books.dead_letters(operation=queue)):

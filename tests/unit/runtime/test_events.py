@@ -152,11 +152,11 @@ async def test_a_subscriber_that_means_another_mode_than_the_publisher_is_refuse
     assert "reader" not in host.directory.contracts
 
 
-async def test_all_subscriptions_are_there_before_the_first_event(house: House):
+async def test_all_subscriptions_are_there_before_the_first_event(house: House, mode: Any):
     paper, printed = publisher()
     heard: list[str] = []
 
-    @paper.handler
+    @paper.handler(mode=mode)
     async def print_one(news: News, ctx: Context) -> None:
         await ctx.publish(printed, news)
 
@@ -191,18 +191,6 @@ async def slow_service() -> tuple[Service, Any, list[str]]:
     return service, work, begun
 
 
-def say_nothing(peer: str, frame: bytes) -> None:
-    """Stand for the direct path of a process that is gone."""
-
-
-async def die(house: House, number: int) -> None:
-    """Take an instance away without a goodbye: it is reached no more, and neither answers nor leaves."""
-    host = house.hosts[number]
-    transport: Any = host.transport
-    transport.direct.close()
-    transport.direct.send = say_nothing
-
-
 async def test_an_instance_that_dies_with_a_request_is_told_at_once(house: House):
     service, work, begun = await slow_service()
     await house.serve(service)
@@ -213,7 +201,7 @@ async def test_an_instance_that_dies_with_a_request_is_told_at_once(house: House
     assert begun == ["a"]
     loop = asyncio.get_running_loop()
     before = loop.time()
-    await die(house, 0)
+    house.hosts[0].vanish()
     caller.lost(house.hosts[0].peer, [])  # what a transport tells that sees the process end
 
     with pytest.raises(OutcomeUnknownError, match="went away before it answered"):
@@ -228,7 +216,7 @@ async def test_what_was_not_yet_sent_to_the_dead_goes_to_another_instance(house:
     await house.serve(second)
     client = await house.client()
     await asyncio.sleep(0.1)
-    await die(house, 0)
+    house.hosts[0].vanish()
 
     texts = [str(number) for number in range(12)]
     assert await asyncio.gather(*(client.call(work, News(text)) for text in texts)) == texts
@@ -241,7 +229,7 @@ async def test_without_another_instance_what_was_not_sent_is_certainly_not_done(
     await house.serve(service)
     client = await house.client()
     await asyncio.sleep(0.1)
-    await die(house, 0)
+    house.hosts[0].vanish()
 
     with pytest.raises(NotServedError):
         await client.call(work, News("a"))
@@ -264,24 +252,12 @@ async def test_requests_are_spread_over_the_instances_by_their_load(house: House
 
 async def test_a_queued_request_survives_the_instance_that_had_it(house: House):
     attempts: list[int] = []
-
-    def service(took: float) -> tuple[Service, Any]:
-        prices = Service("prices", concurrency=1)  # so that the first one does not take it again itself
-
-        @prices.handler
-        async def quote(news: News, ctx: Context) -> str:
-            attempts.append(ctx.attempt)
-            await asyncio.sleep(took)
-            return news.text
-
-        return prices, quote
-
-    first, quote = service(1000)
+    first, quote = asked_prices("queued", attempts, took=1000)
     host = await house.serve(first)
     client = await house.client()
     asking = asyncio.create_task(client.call(quote, News("a"), timeout="5m"))
     await asyncio.sleep(1)
-    second, _quote = service(0)
+    second, _quote = asked_prices("queued", attempts, took=0)
     await house.serve(second)
     for task in host._tasks:  # its leases are not renewed any more, as if it had stopped
         task.cancel()
@@ -290,21 +266,43 @@ async def test_a_queued_request_survives_the_instance_that_had_it(house: House):
     assert attempts == [1, 2]
 
 
+@pytest.mark.parametrize("mode", ["journaled", "adopted"], indirect=True)
+async def test_a_journaled_request_survives_the_instance_that_had_it(house: House, mode: Any):
+    attempts: list[int] = []
+    first, quote = asked_prices(mode, attempts, took=1000)
+    host = await house.serve(first)
+    client = await house.client()
+    asking = asyncio.create_task(client.call(quote, News("a"), timeout="5m"))
+    await asyncio.sleep(1)
+    await host.die()
+    second, _quote = asked_prices(mode, attempts, took=0)
+    await house.serve(second)
+
+    assert await asking == "a"
+    assert attempts == [1, 2]
+
+
+def asked_prices(mode: Any, attempts: list[int], *, took: float) -> tuple[Service, Any]:
+    prices = Service("prices", concurrency=1)  # so that the first one does not take it again itself
+
+    @prices.handler(mode=mode)
+    async def quote(news: News, ctx: Context) -> str:
+        attempts.append(ctx.attempt)
+        await asyncio.sleep(took)
+        return news.text
+
+    return prices, quote
+
+
 # --- a transport that fails ---------------------------------------------------------------------------
 
 
-async def test_a_transport_that_is_away_is_told_and_found_again(house: House):
-    prices = Service("prices")
-    ran: list[str] = []
-
-    @prices.handler
-    async def quote(news: News) -> str:
-        ran.append(news.text)
-        return news.text
-
+@pytest.mark.parametrize("mode", ["queued", "adopted"], indirect=True)
+async def test_a_transport_that_is_away_is_told_and_found_again(house: House, mode: Any):
+    prices, quote, ran = told_prices(mode)
     host = await house.serve(prices, wrap=FaultyTransport)
     transport: Any = host.transport
-    client = host.client("shop")
+    client = house.client_of(host)
     assert await client.call(quote, News("a")) == "a"
     transport.cut()
     with pytest.raises(UnavailableError):
@@ -318,18 +316,49 @@ async def test_a_transport_that_is_away_is_told_and_found_again(house: House):
     assert ran == ["a", "d"]
 
 
-async def test_outcomes_are_kept_until_the_transport_is_back(house: House):
+async def test_what_a_store_keeps_is_done_as_soon_as_the_transport_is_back(house: House):
+    prices, quote, ran = told_prices("journaled")
+    host = await house.serve(prices, wrap=FaultyTransport)
+    transport: Any = host.transport
+    client = house.client_of(host)
+    assert await client.call(quote, News("a")) == "a"
+    transport.cut()
+    asking = asyncio.create_task(client.call(quote, News("b"), timeout="5m"))
+    await client.send(quote, News("c"))
+    await asyncio.sleep(100)
+    before = list(ran)
+    transport.heal()
+
+    assert await asking == "b"
+    await house.settled("prices.quote")
+    assert before == ["a"]
+    assert sorted(ran) == ["a", "b", "c"]
+
+
+def told_prices(mode: Any) -> tuple[Service, Any, list[str]]:
     prices = Service("prices")
     ran: list[str] = []
 
-    @prices.handler
+    @prices.handler(mode=mode)
+    async def quote(news: News) -> str:
+        ran.append(news.text)
+        return news.text
+
+    return prices, quote, ran
+
+
+async def test_outcomes_are_kept_until_the_transport_is_back(house: House, mode: Any):
+    prices = Service("prices")
+    ran: list[str] = []
+
+    @prices.handler(mode=mode)
     async def quote(news: News) -> None:
         ran.append(news.text)
         await asyncio.sleep(1)
 
     host = await house.serve(prices, wrap=FaultyTransport)
     transport: Any = host.transport
-    await host.client("shop").send(quote, News("a"))
+    await house.client_of(host).send(quote, News("a"))
     await asyncio.sleep(0.5)
     transport.cut()
     await asyncio.sleep(5)
@@ -343,7 +372,7 @@ async def test_an_outcome_that_was_lost_is_a_message_that_comes_again(house: Hou
     prices = Service("prices")
     attempts: list[int] = []
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def quote(news: News, ctx: Context) -> None:
         attempts.append(ctx.attempt)
 
@@ -356,13 +385,13 @@ async def test_an_outcome_that_was_lost_is_a_message_that_comes_again(house: Hou
     assert attempts == [1, 2]
 
 
-async def test_a_handler_whose_messages_were_not_stored_has_not_ended_well(house: House):
+async def test_a_handler_whose_messages_were_not_stored_has_not_ended_well(house: House, mode: Any):
     prices = Service("prices")
     quoted = prices.event("quoted", News)
     attempts: list[int] = []
     heard: list[str] = []
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def quote(news: News, ctx: Context) -> None:
         attempts.append(ctx.attempt)
         await ctx.publish(quoted, news)
@@ -371,7 +400,7 @@ async def test_a_handler_whose_messages_were_not_stored_has_not_ended_well(house
     other = await house.open()
     transport: Any = host.transport
     transport.fault("refuse send")
-    await other.client("shop").send(quote, News("a"))
+    await house.client_of(other).send(quote, News("a"))
     await house.settled("prices.quote")
     await house.settled("reader.hear")
 
@@ -379,8 +408,9 @@ async def test_a_handler_whose_messages_were_not_stored_has_not_ended_well(house
     assert heard == ["reader a"]
 
 
+@pytest.mark.parametrize("mode", ["queued", "adopted"], indirect=True)
 async def test_what_a_backend_should_not_raise_stops_neither_receiving_nor_settling(
-    house: House, caplog: pytest.LogCaptureFixture
+    house: House, mode: Any, caplog: pytest.LogCaptureFixture
 ):
     class Slips(FaultyTransport):
         def settle(self, outcomes: Any) -> Any:
@@ -395,13 +425,13 @@ async def test_what_a_backend_should_not_raise_stops_neither_receiving_nor_settl
 
     prices = Service("prices")
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def quote(news: News) -> str:
         return news.text
 
     host = await house.serve(prices, wrap=Slips)
     transport: Any = host.transport
-    client = host.client("shop")
+    client = house.client_of(host)
     transport.fault("lose settle")
     transport.fault("refuse receive", times=2)
     assert await client.call(quote, News("a")) == "a"
@@ -421,13 +451,13 @@ async def test_a_queue_that_is_gone_is_made_again(house: House):
     await until(_answer(heard), lambda texts: texts == ["reader again"])
 
 
-async def test_a_frame_that_nobody_can_read_is_put_aside_and_a_newer_one_waits(house: House):
+async def test_a_frame_that_nobody_can_read_is_put_aside_and_a_newer_one_waits(house: House, mode: Any):
     from posthouse.contracts.transport import Outgoing
 
     prices = Service("prices")
     ran: list[str] = []
 
-    @prices.handler
+    @prices.handler(mode=mode)
     async def quote(news: News) -> str:
         ran.append(news.text)
         return news.text
@@ -435,21 +465,21 @@ async def test_a_frame_that_nobody_can_read_is_put_aside_and_a_newer_one_waits(h
     host = await house.serve(prices)
     for frame in (b"", b"\x01junk", b"\x02from a later version", b"\x01" + b"\xff" * 9):
         await host.transport.send([Outgoing("prices.quote", frame)])
-    assert await host.client("shop").call(quote, News("good")) == "good"
+    assert await house.client_of(host).call(quote, News("good")) == "good"
     letters = await house.bury(3)
     await asyncio.sleep(200)
 
-    assert {letter.outcome.code for letter in letters} == {"frame.unreadable"}
+    assert {letter.code for letter in letters} == {"frame.unreadable"}
     info = await house.queue("prices.quote")
     assert (info.stored, info.dead) == (1, 3)
     assert ran == ["good"]
 
 
-async def test_a_message_that_takes_its_receivers_down_each_time_is_not_run_for_ever(house: House):
+async def test_a_queued_message_that_takes_its_receivers_down_each_time_is_not_run_for_ever(house: House):
     prices = Service("prices")
     attempts: list[int] = []
 
-    @prices.handler
+    @prices.handler(mode="queued")
     async def quote(news: News, ctx: Context) -> None:
         attempts.append(ctx.attempt)
 
@@ -463,16 +493,46 @@ async def test_a_message_that_takes_its_receivers_down_each_time_is_not_run_for_
     [letter] = await house.bury(1)
 
     assert attempts == []
-    assert letter.outcome.state == "parked"
-    assert "its receivers died" in letter.outcome.reason
+    assert letter.state == "parked"
+    assert "its receivers died" in letter.reason
 
 
-async def test_a_service_that_was_forgotten_is_unknown(house: House):
-    prices = Service("prices")
+@pytest.mark.parametrize("mode", ["journaled", "adopted"], indirect=True)
+async def test_a_journaled_request_that_takes_three_instances_down_is_parked_and_the_others_are_run(
+    house: House, mode: Any
+):
+    prices = Service("prices", concurrency=5)
+    begun: list[str] = []
 
-    @prices.handler
-    async def quote(news: News) -> None: ...
+    @prices.handler(mode=mode)
+    async def quote(news: News, ctx: Context) -> None:
+        begun.append(news.text)
+        await asyncio.sleep(5)
+        if news.text == "bomb":
+            await asyncio.sleep(1)
+            bombed.set()
+            await asyncio.sleep(1000)
 
+    client = await house.client()
+    host = await house.serve(prices)
+    bombed = asyncio.Event()
+    for text in ("a", "bomb", "b"):
+        await client.send(quote, News(text))
+    for _ in range(3):
+        await bombed.wait()
+        bombed.clear()
+        await host.die()
+        host = await house.serve(prices)
+    [letter] = await house.bury(1)
+    await house.settled("prices.quote")
+
+    assert (letter.state, letter.code) == ("parked", "handler.deadly")
+    assert Counter(begun) == {"a": 1, "b": 1, "bomb": 3}
+
+
+@pytest.mark.parametrize("mode", ["queued", "adopted"], indirect=True)
+async def test_a_service_that_was_forgotten_is_unknown(house: House, mode: Any):
+    prices, quote, _ran = told_prices(mode)
     host = await house.open()
     await host.announce(prices)
     client = await house.client()
@@ -482,3 +542,18 @@ async def test_a_service_that_was_forgotten_is_unknown(house: House):
 
     with pytest.raises(UnknownServiceError):
         await client.send(quote, News("b"))
+
+
+async def test_a_service_that_a_store_has_known_once_may_be_asked_when_all_have_forgotten_it(house: House):
+    prices, quote, ran = told_prices("journaled")
+    host = await house.open()
+    await host.announce(prices)
+    client = await house.client()
+    await client.send(quote, News("a"))
+    await host.registry.forget("prices")
+    await until(_answer(house.hosts[1]), lambda host: "prices" not in host.directory.contracts)
+    await client.send(quote, News("b"))
+    await house.serve(prices)
+    await house.settled("prices.quote")
+
+    assert ran == ["a", "b"]
