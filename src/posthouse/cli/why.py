@@ -262,7 +262,7 @@ def _suspended(conversation: Conversation, now: Instant) -> Why:
     waits = [each for each in conversation.inside if _is_open(each)]
     if not waits:
         return Why(False, f"its handler rests at {conversation.replier} until a call of its own is answered")
-    more = f", and to {len(waits) - 1} more" if len(waits) > 1 else ""
+    more = f", and {len(waits) - 1} more" if len(waits) > 1 else ""
     text = f"its handler rests at {conversation.replier} until {waits[0].operation} has answered{more}"
     return _behind(text, waits[0], now)
 
