@@ -30,6 +30,8 @@ _VARIES: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
+    (re.compile(r"\b[0-9a-f]{12}\b"), "CAUSE"),
+    (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{8}\b"), "STORE"),
     (re.compile(r"\bpid \d+"), "pid N"),
     (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "N s"),
     (re.compile(r"(?<=[\s\"'(])/[\w./-]+/(?=[\w-]+\.py)"), "DIRECTORY/"),
