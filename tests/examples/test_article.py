@@ -64,6 +64,20 @@ def test_a_asks_b_answers_and_b_hears_that_a_has_it(data: Path):
         assert rows(data, "b", "answered") == [(id, "4 words")]
 
 
+def test_the_three_legs_can_be_seen_from_both_sides(data: Path):
+    with started("dev", str(APP), "--bind", "127.0.0.1:0", data=data) as dev:
+        dev.event("ready")
+        id = ask(data)
+        says(dev, "b knows that a has it: 4 words")
+
+        shown = posthouse("messages", "get", id, "--data", str(data), cwd=data.parent)
+
+        assert shown.status == 0, shown.err
+        assert "a asks b.answer" in shown.out
+        assert "done by b; a has it, and has acked it" in shown.out
+        assert '"text": "4 words"' in shown.out
+
+
 def test_each_leg_waits_for_the_one_who_is_to_take_it(data: Path):
     with started("run", f"{APP}:b", data=data) as b:
         b.event("ready")
