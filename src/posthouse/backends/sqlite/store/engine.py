@@ -71,6 +71,10 @@ class Engine(Protocol):
         """Let the next one have the write slot."""
         ...
 
+    def before_handlers(self) -> None:
+        """Make ready for a transaction that stays open over turns of the loop."""
+        ...
+
     def flush(self) -> None:
         """Have on the disk what was committed."""
         ...

@@ -143,6 +143,9 @@ class FileEngine:
         """Leave the turnstile to the next one."""
         self._gate.leave()
 
+    def before_handlers(self) -> None:
+        """Do nothing: SQLite lets others read meanwhile what was committed before."""
+
     def flush(self) -> None:
         """Flush the WAL.
 

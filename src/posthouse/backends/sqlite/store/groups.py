@@ -192,6 +192,7 @@ class Groups:
             self._send_away(self._stuck())
             return False
         try:
+            self._engine.before_handlers()
             await do(self._engine, self._engine.sql.execute, BEGIN)
         except apsw.Error as error:
             self._send_away(told(error, self._engine.path))

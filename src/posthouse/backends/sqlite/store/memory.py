@@ -54,6 +54,7 @@ class MemoryDatabase:
         self._name = name
         self._remember = remember
         self._flushed: bytes | None = None
+        self._before = b""
         self._users: list[MemoryEngine] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -87,6 +88,14 @@ class MemoryDatabase:
         """Count a user out."""
         if user in self._users:
             self._users.remove(user)
+
+    def before_handlers(self) -> None:
+        """Keep what is committed: while a handler writes it cannot be told from what is not."""
+        self._before = self.connection.serialize("main")
+
+    def committed(self) -> bytes:
+        """Return what is committed at this moment."""
+        return self._before if self.connection.in_transaction else self.connection.serialize("main")
 
     def flush(self) -> None:
         """Have what is committed outlive a power cut."""
@@ -244,6 +253,10 @@ class MemoryEngine:
         """Let the next one have the slot."""
         self._database.slot.leave(self)
 
+    def before_handlers(self) -> None:
+        """Keep what is committed, for those who read meanwhile."""
+        self._database.before_handlers()
+
     def flush(self) -> None:
         """Flush what was committed."""
         self._database.flush()
@@ -254,9 +267,7 @@ class MemoryEngine:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UserSql]:
         """Give a copy of what is committed at this moment."""
-        async with self._slot():
-            image = self.connection.serialize("main")
-        copy = _connection(image)
+        copy = _connection(self._database.committed())
         copy.execute("PRAGMA query_only = ON")
         try:
             yield UserSql(copy)

@@ -45,12 +45,10 @@ class TailTests(OnOneStore):
         await order(tail, 1)
         mine = await tail.execute("SELECT id FROM orders")
 
-        looking = asyncio.ensure_future(orders(other))  # may have to wait
-        await asyncio.sleep(0)
-        tail.give_up()
+        theirs = await orders(other)
 
-        assert mine == [(1,)]
-        assert await looking == []
+        assert (mine, theirs) == ([(1,)], [])
+        tail.give_up()
 
     async def test_when_the_step_that_ends_it_fails_nothing_is_kept(self, store: Store):
         tail = await store.tail()
@@ -68,6 +66,7 @@ class TailTests(OnOneStore):
 
         tail.give_up()
 
+        await store.commit(nothing, name="what comes after it")
         assert await orders(store) == []
 
     async def test_giving_up_after_the_end_changes_nothing(self, store: Store):
@@ -351,6 +350,18 @@ class TailTests(OnOneStore):
 
         assert before == after == [(1,)]
         assert await orders(store) == [1, 2, 3]
+
+    async def test_who_reads_beside_a_handler_s_transaction_sees_what_was_before_it(self, store: Store, other: Store):
+        tail = await store.tail()
+        await order(tail, 1)
+
+        async with asyncio.timeout(self.patience), store.reading() as mine, other.reading() as theirs:
+            before = [await rows.execute("SELECT id FROM orders") for rows in (mine, theirs)]
+            await tail.end(nothing)
+            after = [await rows.execute("SELECT id FROM orders") for rows in (mine, theirs)]
+
+        assert before == after == [[], []]
+        assert await orders(store) == [1]
 
     async def test_who_reads_cannot_write(self, store: Store):
         async with store.reading() as rows:
