@@ -66,6 +66,7 @@ class Journal:
         here: its place in this process.
         outbox: the caller's side.
         inbox: the replier's side.
+        relay: sends again, and acks.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class Journal:
         self._courier = Courier(transport, directory)
         self.outbox = Outbox(store, self.here, self._courier, seams=seams)
         timers = timers_of(seams.clock)
-        self._relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind, timers=timers)
-        self.inbox = Inbox(store, self.here, self._courier, self.outbox, self._relay, settler=settler, seams=seams)
+        self.relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind, timers=timers)
+        self.inbox = Inbox(store, self.here, self._courier, self.outbox, self.relay, settler=settler, seams=seams)
         self._timers = timers
         self._beating: Timer | None = None
         self._receivers: list[asyncio.Task[None]] = []
@@ -100,7 +101,7 @@ class Journal:
     async def open(self) -> None:
         """Enter this instance in the store, and go on with what earlier ones have left under way."""
         await self.store.commit(self._beat_once, name="beat")
-        await self._relay.open()
+        await self.relay.open()
         self._open = True
         self._beating = self._timers.call_later(BEAT, self._beat)
 
@@ -129,7 +130,10 @@ class Journal:
         await self.stop()
         if self._beating is not None:
             self._beating.cancel()
-        self._relay.close()
+        acked = self.relay.ack()  # a program that ends at once would leave rows with its repliers until it is back
+        if acked is not None:
+            await asyncio.wait([acked])
+        self.relay.close()
         self.inbox.close()
         self.outbox.close()
         await self._courier.close()
@@ -159,7 +163,7 @@ class Journal:
         for message, frame in arrived:
             if message.kind is Kind.REPLY or (message.kind is Kind.CONTROL and message.type not in {"cancel"}):
                 if message.kind is Kind.CONTROL and message.type == "resync":
-                    self._relay.resync(message)
+                    self.relay.resync(message)
                 else:
                     for_outbox.append(message)
             else:
@@ -172,11 +176,11 @@ class Journal:
     def lost(self, peer: str) -> None:
         """A peer went away: what was sent to it last goes to another one, or into a queue."""
         self._courier.lost(peer)
-        self._relay.hurry(lambda sent: sent.peer == peer)
+        self.relay.hurry(lambda sent: sent.peer == peer)
 
     def transport_was_wiped(self) -> None:
         """What lay in queues is gone."""
-        self._relay.deposit_again()
+        self.relay.deposit_again()
 
     async def _adopt_all(self, queue: str, make_again: Callable[[], Awaitable[None]]) -> None:
         """Take what lies in an operation's queue into the store, until canceled."""
@@ -245,7 +249,7 @@ class Journal:
         if lane is not None:
             self.outbox.known_lane(lane)
         if call.state is CallState.CANCEL_WANTED:
-            self._relay.cancel([call])
+            self.relay.cancel([call])
         elif call.state is CallState.NOT_DONE:
             self.outbox.fill(id, call.outcome, call.outcome_epoch)
         return True

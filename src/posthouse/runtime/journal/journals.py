@@ -57,8 +57,8 @@ class OpenJournals:
             store: the URL of the store; None for that of the settings.
             schema: the user's own SQL scripts.
         """
-        if service not in self._allowed or store is not None or schema:
-            self._allowed[service] = (store or self._settings.stores, schema)
+        before, scripts = self._allowed.get(service, (self._settings.stores, ()))
+        self._allowed[service] = (store or before, schema or scripts)
 
     def get(self, service: str) -> Journal | None:
         """Return the journal of a service, if it is open."""

@@ -137,7 +137,7 @@ class Relay:
                 self._outbox.told.pop(number, None)
             self._to_ack.update(behind)
             if self._to_ack:
-                self._ack()
+                self.ack()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
             self._heed(self._store.read(lambda books: books.lanes_out()), self._looked_at_lanes)
@@ -269,22 +269,23 @@ class Relay:
         for lane in lanes:
             self._to_ack.add(lane.lane)
         if self._to_ack and self._ack_timer is None and not self._closed:
-            self._ack_timer = self._timers.call_later(ACK_IDLE, self._ack)
+            self._ack_timer = self._timers.call_later(ACK_IDLE, self.ack)
 
-    def _ack(self) -> None:
+    def ack(self) -> asyncio.Future[list[LaneOut]] | None:
+        """Tell repliers now what is final; return what is done when they were told, or None for nothing to tell."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
         lanes, self._to_ack = self._to_ack, set()
-        if lanes:
-            self._heed(
-                self._store.commit(
-                    lambda books: [lane for number in lanes if (lane := books.lane_out(number)) is not None],
-                    name="ack",
-                    flush=True,
-                ),
-                self._send_acks,
-            )
+        if not lanes:
+            return None
+        seen = self._store.commit(
+            lambda books: [lane for number in lanes if (lane := books.lane_out(number)) is not None],
+            name="ack",
+            flush=True,
+        )
+        self._heed(seen, self._send_acks)
+        return seen
 
     def _send_acks(self, lanes: list[LaneOut]) -> None:
         identity = self._store.identity
