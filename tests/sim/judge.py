@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from posthouse.errors import CallUnknownError, PosthouseError
 from posthouse.message.codec import decode
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import SELF, lane_of
+from posthouse.protocol.outbox import CallState
 from posthouse.runtime.steps.applying import run_of
+from posthouse.runtime.steps.wire import outcome_of
 from tests.history.checker import check
-from tests.history.events import Acked, Applied, Effect, Invoked, Left, Told, refused
-from tests.sim.services import OPERATIONS, Job
+from tests.history.events import Acked, Applied, Effect, Invoked, Left, Told
+from tests.sim.services import Done, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from posthouse.protocol.inbox import Request
+    from posthouse.protocol.outbox import Call
     from tests.history.events import Outcome
     from tests.sim.world import World
 
 
+MANY = 100_000
+
+
 async def left_in(world: World, service: str) -> Left:
     """Return what a store holds."""
-    post = world.someone_of(service).post
-    assert post is not None
-    store = post.stores[0]
+    store = world.someone_of(service).store
     calls, requests = await store.read(
-        lambda b: (b.calls_listed(final=False, limit=10000), b.requests_listed(limit=10000))
+        lambda b: (b.calls_listed(final=False, limit=MANY), b.requests_listed(limit=MANY))
     )
     # What was deposited stays for as long as it can be repeated, and no ack of anybody ends that.
     requests = [each for each in requests if lane_of(each.place) != SELF or not each.state.decided]
@@ -47,10 +50,7 @@ def _op_of(row: Request) -> str:
 async def read_everything(world: World) -> None:
     """Note the effects, replies and acks in the stores, and what is left there; ask again for all outcomes."""
     for service in world.services():
-        post = world.someone_of(service).post
-        assert post is not None
-        store = post.stores[0]
-        async with store.reading() as rows:
+        async with world.someone_of(service).store.reading() as rows:
             for sequence, op, value, run in await rows.execute("SELECT sequence, op, value, run FROM effects"):
                 world.note(None, Effect(op, service, sequence, value, run))
             for op, outcome, value, code in await rows.execute("SELECT op, outcome, value, code FROM applied"):
@@ -59,32 +59,38 @@ async def read_everything(world: World) -> None:
                 world.note(None, Acked(op))
             world.sent.update(op for (op,) in await rows.execute("SELECT op FROM sent"))
         world.note(None, await left_in(world, service))
-    await _ask_again(world)
+        await _read_outcomes(world, service)
 
 
-async def _ask_again(world: World) -> None:
-    for ask in world.plan.asks:
-        op = ask.job.op
-        if ask.job.effect != "row" or ask.caller == "guest":
-            continue
-        place = world.someone_of(ask.caller)
-        assert place.post is not None
-        client = place.post.client(ask.caller)
-        try:
-            done: Any = await client.reply(OPERATIONS[ask.job.to], op, timeout=0.01)
-        except CallUnknownError:
-            continue
-        except PosthouseError as error:
-            told = refused(op, error)
-        else:
-            told = Told(op, "done", done.value, echo=done.op)
-        told.by = "auditor"
-        world.note(None, told)
+async def _read_outcomes(world: World, service: str) -> None:
+    """Note how every request of a store ended, as its books say it; who asked may have died or have been canceled."""
+    calls = await world.someone_of(service).store.read(lambda books: books.calls_listed(final=True, limit=MANY))
+    for call in calls:
+        job = msgspec.json.decode(decode(call.frame).data, type=Job)
+        if job.effect == "row":
+            world.note(None, _told(job.op, call))
+
+
+def _told(op: str, call: Call) -> Told:
+    match call.state:
+        case CallState.DONE:
+            outcome = outcome_of(call.outcome)
+            if outcome.refusal is not None:  # a Reject that was returned: what the handler kept is no effect
+                return Told(op, "not done", code=outcome.refusal.code, by="auditor")
+            done = msgspec.json.decode(outcome.data, type=Done)
+            return Told(op, "done", done.value, echo=done.op, by="auditor")
+        case CallState.NOT_DONE:
+            refusal = outcome_of(call.outcome).refusal
+            return Told(op, "not done", code="" if refusal is None else refusal.code, by="auditor")
+        case CallState.CONFLICT:
+            return Told(op, "conflict", by="auditor")
+        case _:
+            return Told(op, "unknown", by="auditor")
 
 
 def judged(world: World) -> list[str]:
     """Return what is wrong with a world that has come to its end."""
-    report = check([*world.records, *_sent_in_handlers(world)], "exactly_once")
+    report = check([*world.records, *_sent_in_handlers(world), *_given_up(world)], "exactly_once")
     wrong = [str(finding) for finding in report.findings]
     wrong += world.wrong
     if not world.rested:
@@ -98,3 +104,15 @@ def _sent_in_handlers(world: World) -> Iterator[Told]:
         if isinstance(record, Invoked) and "~" in record.op:
             outcome: Outcome = "stored" if record.op in world.sent else "not stored"
             yield Told(record.op, outcome, at=math.nextafter(record.at, math.inf), by="auditor")
+
+
+def _given_up(world: World) -> Iterator[Told]:
+    """Yield what became of calls that waited for a number when the delivery that made them was refused: nothing."""
+    refused = {record.op for record in world.records if isinstance(record, Told) and record.outcome == "not done"}
+    known = {record.op for record in world.records if isinstance(record, Told) and record.by == "auditor"}
+    for record in world.records:
+        if not isinstance(record, Told) or record.outcome != "pending" or record.op in known:
+            continue
+        if record.op.rpartition(".")[0] in refused:
+            at = math.nextafter(record.at, math.inf)
+            yield Told(record.op, "not done", code="call.canceled", at=at, by="auditor")

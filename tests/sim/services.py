@@ -144,7 +144,7 @@ class Scene:
         sent = [await self._send(service, each, ctx, run) for each in job.sends]
         if job.effect == "id":
             value = self._outside.bring(ctx.id, job.op, value)
-        elif job.effect == "row" or sent or job.no:
+        if job.effect == "row" or sent or job.no:
             db = await ctx.transaction()
             if job.no:
                 await db.execute("INSERT INTO other VALUES (?)", (job.op,))

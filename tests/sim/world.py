@@ -13,12 +13,13 @@ from posthouse.backends.sqlite.store import MemoryDisk
 from posthouse.errors import PosthouseError
 from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import Settings
+from posthouse.runtime.steps.intervening import replay
 from posthouse.testing.loop import LoopClock
 from tests.history.events import Fault, Invoked, Recorder, Told, refused
 from tests.sim.judge import left_in, read_everything
 from tests.sim.network import GOOD, Network
 from tests.sim.plans import Death
-from tests.sim.posts import Post
+from tests.sim.posts import PointedStore, Post
 from tests.sim.processes import OutsideTimers, Process, ProcessLoop, outside
 from tests.sim.services import OPERATIONS, SCENE, Outside, Scene, services
 
@@ -38,6 +39,16 @@ PATIENCE = 900.0
 """So many seconds after everything has healed all must be at rest."""
 
 
+REPLAYS = 5
+"""So often an operator has parked requests run again."""
+
+
+def _replay_all(books: Books) -> None:
+    for letter in books.dead_letters(limit=1000):
+        if letter.state == "parked":
+            replay(books, letter.number, now=letter.at)
+
+
 class Place:
     """Where one instance of a service runs, one life after another."""
 
@@ -48,6 +59,12 @@ class Place:
         self.process: Process | None = None
         self.post: Post | None = None
         self.is_ready = False
+
+    @property
+    def store(self) -> PointedStore:
+        """The store of the service, as this instance has it open."""
+        assert self.post is not None
+        return self.post.stores[0]
 
 
 class World:
@@ -91,6 +108,7 @@ class World:
         self._dice = Random(f"world {plan.seed}")
         self._healed = False
         self._lives = 0
+        self._replays = 0
 
     # --- what happened ------------------------------------------------------------------------------------
 
@@ -371,9 +389,14 @@ class World:
         return False
 
     async def is_at_rest(self) -> bool:
-        """Say whether no store has anything to do."""
+        """Say whether no store has anything to do; what is parked is run again, as an operator would have it."""
         for service in self.services():
             left = await left_in(self, service)
+            if left.parked and self._replays < REPLAYS:
+                self._replays += 1
+                self.trace(None, "replays", service, *left.parked)
+                await self.someone_of(service).store.inner.commit(_replay_all, name="replay", flush=True)
+                return False
             if left.open or left.held > len(left.parked):
                 return False
         return True

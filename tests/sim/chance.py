@@ -1,0 +1,112 @@
+"""Plans by chance: the same seed is the same plan, for ever (until this file changes)."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from tests.sim.network import GOOD, Weather
+from tests.sim.plans import Ask, Death, Event, Plan
+from tests.sim.services import Job
+
+KEYS: Final = ("tea", "milk")
+
+BUSY: Final = 3.0
+"""Seconds in which programs ask; later they only wait."""
+
+
+def plan_of(seed: int) -> Plan:
+    """Return the plan of a seed."""
+    rng = Random(f"plan {seed}")
+    places = {"shop": rng.choice((1, 1, 2)), "prices": rng.choice((1, 2, 2))}
+    if rng.random() < 0.4:
+        places["stock"] = 1
+    if rng.random() < 0.25:
+        places["guest"] = 1
+    plan = Plan(seed, places, hears=rng.random() < 0.4, concurrency=rng.choice((1, 3, 64)))
+    plan.asks = sorted((_ask(rng, number, places) for number in range(rng.randint(4, 14))), key=lambda ask: ask.at)
+    plan.weather = _weather(rng)
+    plan.deaths = [_death(rng, len(plan.asks)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
+    plan.events = [_event(rng, places) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
+    plan.heals_at = rng.uniform(3.0, 7.0)
+    return plan
+
+
+def _ask(rng: Random, number: int, places: dict[str, int]) -> Ask:
+    caller = "guest" if "guest" in places and rng.random() < 0.3 else "shop"
+    at = rng.uniform(0.0, BUSY) if rng.random() < 0.7 else rng.choice((0.5, 1.0, 2.0))
+    job = _job(rng, f"op{number}", "prices", places, depth=0 if caller == "guest" else 1)
+    verb = rng.choice(("call", "call", "send"))
+    ask = Ask(at, caller, verb, job)
+    if caller == "guest":
+        job.no = ""
+        job.effect = "row"
+        return ask
+    if verb == "send":
+        ask.job.effect = "row"
+    if rng.random() < 0.15:
+        ask.timeout = rng.choice((0.05, 0.5, 2.0))
+    if rng.random() < 0.1:
+        ask.deadline = rng.choice((0.001, 0.3, 3.0))
+    if rng.random() < 0.15 and not (verb == "send" and job.key):  # unsent, nobody would hear of it
+        ask.cancel_at = at + rng.choice((0.0001, 0.1, 1.0))
+    if rng.random() < 0.15:
+        ask.drop_at = at + rng.choice((0.00001, 0.01, 0.5))
+    return ask
+
+
+def _job(rng: Random, op: str, service: str, places: dict[str, int], *, depth: int) -> Job:
+    job = Job(op, to=f"{service}.do")
+    if rng.random() < 0.3:
+        job.to, job.key = f"{service}.keyed", rng.choice(KEYS)
+    job.slow = rng.choice((0.0, 0.0, 0.0, 0.01, 0.3, 2.0))
+    job.hold = rng.choice((0.0, 0.0, 0.0, 0.0, 0.02))
+    job.fails = rng.choice((0, 0, 0, 0, 1, 2))
+    if depth and rng.random() < 0.15:
+        job.no = rng.choice(("raised", "returned"))
+    if depth and not job.key and rng.random() < 0.1:
+        job.effect = "id"
+    if depth and "stock" in places and rng.random() < 0.5:
+        inner = [_job(rng, f"{op}.{n}", "stock", places, depth=0) for n in range(rng.choice((1, 2, 2)))]
+        for each in inner[1:]:  # two keys in one handler's hands can wait for each other
+            each.to, each.key = "stock.do", ""
+        if rng.random() < 0.3:
+            job.sends = inner
+        else:
+            job.asks = inner
+            job.together = rng.random() < 0.5
+            job.timeout = rng.choice((0.0, 0.0, 0.2))
+    return job
+
+
+def _weather(rng: Random) -> Weather:
+    if rng.random() < 0.4:
+        return GOOD
+    return Weather(
+        loss=rng.choice((0.0, 0.0, 0.1, 0.3)),
+        twice=rng.choice((0.0, 0.2, 0.5)),
+        late=rng.choice((0.0, 0.2, 0.5, 1.0)),
+        delay=rng.choice((0.01, 0.5, 3.0)),
+        silent=rng.random() < 0.3,
+    )
+
+
+def _death(rng: Random, asks: int) -> Death:
+    return Death(
+        "",
+        rng.randint(1, 40 * asks),
+        power=rng.random() < 0.3,
+        back=rng.choice((0.01, 0.3, 1.0, 4.0)),
+        is_seen=rng.random() < 0.85,
+    )
+
+
+def _event(rng: Random, places: dict[str, int]) -> Event:
+    whom = rng.choice([service for service in places if service != "guest"])
+    at, length = rng.uniform(0.1, BUSY), rng.choice((0.1, 1.0, 3.0))
+    what = rng.choice(("wipe", "cut", "sever", "power", "stop", "stop"))
+    if what == "sever":
+        whom = rng.choice(("shop prices", "prices stock"))
+    if what == "wipe" and "guest" in places:
+        what = "cut"  # what nobody keeps may be lost with the broker
+    return Event(at, what, whom, length)
