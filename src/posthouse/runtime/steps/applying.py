@@ -101,6 +101,7 @@ def apply(
             lane,
             messages,
             result,
+            is_waited_for=is_waited_for,
             woken=lambda standing, message, outcome: (
                 None
                 if is_waited_for(message.id)
@@ -120,6 +121,7 @@ def _apply_to(
     messages: Sequence[Message],
     result: Applied,
     *,
+    is_waited_for: Callable[[str], bool],
     woken: Callable[[Standing, Message, bytes], None],
 ) -> None:
     wanted = [message.lane.number for message in messages if message.lane is not None and message.lane.number >= 0]
@@ -150,7 +152,10 @@ def _apply_to(
         else:
             heard, stored = Heard.OVER, b""
         before = standing.state
-        after = step(before, heard, holds=standing.wants.holds)
+        holds = standing.wants.holds
+        if standing.wants is Wants.HANDLER and (before is CallState.CANCEL_WANTED or not is_waited_for(message.id)):
+            holds = not _has_ended(books, standing.work)
+        after = step(before, heard, holds=holds)
         if after is None:
             result.late.append(standing.place)
             continue
@@ -169,6 +174,12 @@ def _apply_to(
             woken(standing, message, stored)
     if updates:
         books.set_calls(updates)
+
+
+def _has_ended(books: Books, work: int) -> bool:
+    """Say whether a delivery is over, so that nobody will use the outcome of what its handler asked."""
+    rows = books.requests_at((work,))
+    return not rows or rows[0].state.decided
 
 
 def _wake(books: Books, standing: Standing, message: Message, outcome: bytes, *, here: Here, result: Applied) -> None:
