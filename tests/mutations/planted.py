@@ -96,12 +96,9 @@ FAULTS: Final = (
         if order.does == "kept no":
 """,
                 """        if order.does != "kept no":
-            import sqlite3
+            from tests.history.events import Effect
 
-            path = Path(os.environ["POSTHOUSE_DATA"]) / "stores" / f"{service}.db"
-            own = sqlite3.connect(path, timeout=5, isolation_level=None)
-            own.execute("INSERT INTO effects (op, value, run) VALUES (?, ?, ?)", (order.op, run, run))
-            own.close()
+            note(Effect(order.op, service, sequence=0, value=run, run=run))
             await asyncio.sleep(0.02)
         db = await ctx.transaction()
         if order.does == "kept no":
