@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, TypeAlias
 
+import pytest
 from httpx2 import ASGITransport, AsyncClient, Response
 from msgspec import Meta, Struct
 from starlette.applications import Starlette
@@ -160,6 +161,27 @@ async def settled(door: Door, id: str, *, root: str = "") -> Response:
 
 def journal_of(door: Door) -> Journal:
     """Return the journal of the gateway."""
-    journal = door.host.journals.get("gateway")
+    return _journal(door.host)
+
+
+def hold_the_store(host: Host, monkeypatch: pytest.MonkeyPatch) -> asyncio.Future[None]:
+    """Have no request be stored until the returned future is done; with its error, if it has one."""
+    store = _journal(host).store
+    commit, free = store.commit, asyncio.get_running_loop().create_future()
+
+    def held(step: Any, **how: Any) -> Any:
+        return asyncio.ensure_future(_after(free, commit, step, how)) if how["name"] == "ask" else commit(step, **how)
+
+    monkeypatch.setattr(store, "commit", held)
+    return free
+
+
+def _journal(host: Host) -> Journal:
+    journal = host.journals.get("gateway")
     assert journal is not None
     return journal
+
+
+async def _after(free: asyncio.Future[None], commit: Any, step: Any, how: dict[str, Any]) -> Any:
+    await free
+    return await commit(step, **how)

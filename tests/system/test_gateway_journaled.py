@@ -27,6 +27,7 @@ from tests.system.gateway_world import (
     Order,
     World,
     gateway_alone,
+    hold_the_store,
     journal_of,
     opened,
     settings_of,
@@ -68,23 +69,6 @@ async def street(*, serving: bool = True) -> AsyncGenerator[Street]:
         async with Host(await settings_of(transport=f"memory:{name}")) as host, AsyncExitStack() as doors:
             await (host.serve if serving else host.announce)(world.shop)
             yield Street(name, world, host, doors)
-
-
-def hold_the_store(door: Door, monkeypatch: pytest.MonkeyPatch) -> asyncio.Future[None]:
-    """Have no request be stored until the returned future is done; with its error, if it has one."""
-    store = journal_of(door).store
-    commit, free = store.commit, asyncio.get_running_loop().create_future()
-
-    def held(step: Any, **how: Any) -> Any:
-        return asyncio.ensure_future(_after(free, commit, step, how)) if how["name"] == "ask" else commit(step, **how)
-
-    monkeypatch.setattr(store, "commit", held)
-    return free
-
-
-async def _after(free: asyncio.Future[None], commit: Any, step: Any, how: dict[str, Any]) -> Any:
-    await free
-    return await commit(step, **how)
 
 
 # --- stored, and found again -----------------------------------------------------------------------------
@@ -235,7 +219,7 @@ class Moved(Struct):
 async def test_nobody_is_told_202_before_the_request_is_stored(monkeypatch: pytest.MonkeyPatch):
     async with opened(gateway={"wait": 0.01}) as door:
         door.world.gate.clear()
-        free = hold_the_store(door, monkeypatch)
+        free = hold_the_store(door.host, monkeypatch)
         patient = asyncio.create_task(door.post("/orders", json=TEA), name="waits 10 ms")
         hasty = asyncio.create_task(door.post("/orders", json=TEA, headers=LATER), name="does not wait")
 
@@ -250,7 +234,7 @@ async def test_nobody_is_told_202_before_the_request_is_stored(monkeypatch: pyte
 @pytest.mark.parametrize("wait", [0.01, 3600])
 async def test_what_could_not_be_stored_is_503_however_late_that_is_known(wait: float, monkeypatch: pytest.MonkeyPatch):
     async with opened(gateway={"wait": wait}) as door:
-        free = hold_the_store(door, monkeypatch)
+        free = hold_the_store(door.host, monkeypatch)
         asking = [
             asyncio.create_task(door.post("/orders", json=TEA, headers=headers), name="client")
             for headers in ({}, LATER, {"idempotency-key": "k"})
@@ -324,7 +308,7 @@ async def test_who_waits_when_the_gateway_stops_is_told_where_to_ask_and_finds_t
 async def test_who_is_not_stored_yet_when_the_gateway_stops_is_told_202_only_then(monkeypatch: pytest.MonkeyPatch):
     async with opened(gateway={"wait": 3600}) as door:
         door.world.gate.clear()
-        free = hold_the_store(door, monkeypatch)
+        free = hold_the_store(door.host, monkeypatch)
         asking = asyncio.create_task(door.post("/orders", json=TEA), name="client")
         await asyncio.wait({asking}, timeout=0.02)
 
@@ -447,7 +431,7 @@ async def test_a_key_whose_outcome_is_not_kept_any_more_is_not_asked_again():
 async def test_what_was_cut_off_while_it_was_stored_is_asked_once(monkeypatch: pytest.MonkeyPatch):
     async with opened() as door:
         key = {"idempotency-key": "k"}
-        free = hold_the_store(door, monkeypatch)
+        free = hold_the_store(door.host, monkeypatch)
         asking = asyncio.create_task(door.post("/orders", json=TEA, headers=key), name="client")
         await asyncio.wait({asking}, timeout=0.02)
         asking.cancel()

@@ -16,7 +16,7 @@ from posthouse.errors import AddressInUseError, ConfigError
 from posthouse.gateway import connections
 from posthouse.gateway.server import Listener, serve
 from posthouse.runtime.host import Host
-from tests.system.gateway_world import Mode, World, settings_of, until
+from tests.system.gateway_world import Mode, World, hold_the_store, settings_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -240,9 +240,28 @@ async def test_who_still_waits_when_the_end_is_hurried_is_told_where_to_ask():
 
         closing.cancel()
 
-        assert (await answering).startswith(b"HTTP/1.1 202 ")
         with pytest.raises(asyncio.CancelledError):
             await closing
+        assert (await answering).startswith(b"HTTP/1.1 202 ")
+
+
+async def test_an_end_that_is_hurried_still_answers_what_is_about_to_be_stored(monkeypatch: pytest.MonkeyPatch):
+    async with listening(grace=3600, gateway={"wait": 3600}) as door:
+        door.world.gate.clear()
+        free = hold_the_store(door.host, monkeypatch)
+        answering = asyncio.create_task(door.say(POST + BODY))
+        await until(lambda: bool(door.listener._server.server_state.tasks))
+        closing = asyncio.create_task(door.listener.close())
+        await asyncio.wait({closing}, timeout=0.02)
+
+        closing.cancel()
+        await asyncio.wait({closing}, timeout=0.02)
+        assert not closing.done()
+        free.set_result(None)
+
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert (await answering).startswith(b"HTTP/1.1 202 ")
 
 
 async def test_a_port_in_use_says_so():
