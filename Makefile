@@ -21,7 +21,7 @@ help: ## list the targets
 setup: $(DEV) ## put all that development needs into .venv
 	@echo "Ready: 'make test' tests, 'make check' runs the other gates, 'make demo' shows what posthouse does."
 
-demo: $(RUN) ## run a small system of services and see it work
+demo: $(RUN) ## kill a small system of services all the time, and see that nothing is lost
 	@$(BIN)/python examples/webhooks/demo.py $(ARGS)
 
 test: $(DEV) ## run the tests; ARGS="tests/unit -k lane" chooses, ARGS="-n 2" uses two processes
