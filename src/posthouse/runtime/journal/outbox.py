@@ -308,7 +308,7 @@ class Outbox:
     def _apply_some(self, answers: Sequence[tuple[int, Message]]) -> None:
         here, numbers = self._here, self.waiting
         applied = self._store.commit(
-            lambda books: apply(books, answers, here, is_waited_for=self.is_waited_for, numbers=numbers),
+            lambda books: apply(books, answers, here, numbers=numbers),
             name="apply",
             flush=numbers,
             weight=len(answers),

@@ -12,18 +12,22 @@ import msgspec
 from posthouse.message.message import Kind
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
-from posthouse.protocol.lane import SELF, place_of
+from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, Wants, step
 from posthouse.runtime.steps.asking import number_waiting
 from posthouse.runtime.steps.wire import outcome_bytes, outcome_told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from posthouse.contracts.store import Books, LaneOut, Standing
     from posthouse.message.message import Message
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.here import Here
+
+
+APART: Final = 256
+"""Numbers of a lane that are further apart than this are not read in one range."""
 
 
 class ReplyRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -76,7 +80,6 @@ def apply(
     answers: Sequence[tuple[int, Message]],
     here: Here,
     *,
-    is_waited_for: Callable[[str], bool],
     numbers: bool,
 ) -> Applied:
     """Take in answers.
@@ -85,7 +88,6 @@ def apply(
         books: the store's.
         answers: (lane here, message): replies, and the words `over` and `parked`.
         here: our place.
-        is_waited_for: whether somebody in this process waits for the call with this id.
         numbers: give numbers to what waits, too; then the step must be flushed.
     """
     result = Applied()
@@ -96,18 +98,7 @@ def apply(
         lane = books.lane_out(number)
         if lane is None:
             continue
-        _apply_to(
-            books,
-            lane,
-            messages,
-            result,
-            is_waited_for=is_waited_for,
-            woken=lambda standing, message, outcome: (
-                None
-                if is_waited_for(message.id)
-                else _wake(books, standing, message, outcome, here=here, result=result)
-            ),
-        )
+        _apply_to(books, lane, messages, here, result)
         if numbers and lane.waiting:
             result.numbered += number_waiting(books, lane, here)
         books.save_lane_out(lane)
@@ -115,17 +106,9 @@ def apply(
     return result
 
 
-def _apply_to(
-    books: Books,
-    lane: LaneOut,
-    messages: Sequence[Message],
-    result: Applied,
-    *,
-    is_waited_for: Callable[[str], bool],
-    woken: Callable[[Standing, Message, bytes], None],
-) -> None:
-    wanted = [message.lane.number for message in messages if message.lane is not None and message.lane.number >= 0]
-    standings = books.standings(lane.lane, min(wanted), max(wanted)) if wanted else {}
+def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: Here, result: Applied) -> None:
+    wanted = {message.lane.number for message in messages if message.lane is not None and message.lane.number >= 0}
+    standings = _standings(books, lane.lane, sorted(wanted))
     updates: list[tuple[CallState, bytes, int, bool, int]] = []
     ours = books.identity.epoch
     for message in messages:
@@ -152,13 +135,13 @@ def _apply_to(
         else:
             heard, stored = Heard.OVER, b""
         before = standing.state
-        holds = standing.wants.holds
-        if standing.wants is Wants.HANDLER and (before is CallState.CANCEL_WANTED or not is_waited_for(message.id)):
-            holds = not _has_ended(books, standing.work)
-        after = step(before, heard, holds=holds)
+        after = step(before, heard, holds=standing.wants.holds)
         if after is None:
             result.late.append(standing.place)
             continue
+        if standing.wants is Wants.HANDLER and not _wake(books, standing, here, result):
+            after = step(before, heard)  # its delivery has ended without it
+            assert after is not None  # noqa: S101 - who holds an answer changes what a call becomes, not whether
         if before is not CallState.REDRIVING and not standing.parked:
             lane.pending -= 1
         standing.state = after
@@ -170,26 +153,44 @@ def _apply_to(
             result.over.append(standing.place)
             continue
         result.told.append((standing.place, stored))
-        if after is CallState.ANSWERED:
-            woken(standing, message, stored)
+        if after is CallState.ANSWERED and standing.wants is Wants.REPLY_HANDLER:
+            _have_heard(books, standing, message, stored, here=here, result=result)
     if updates:
         books.set_calls(updates)
 
 
-def _has_ended(books: Books, work: int) -> bool:
-    """Say whether a delivery is over, so that nobody will use the outcome of what its handler asked."""
-    rows = books.requests_at((work,))
-    return not rows or rows[0].state.decided
+def _standings(books: Books, lane: int, numbers: Sequence[int]) -> dict[int, Standing]:
+    """Read how calls stand; those far apart by themselves, since a million settled ones may lie between them."""
+    found: dict[int, Standing] = {}
+    first = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] - numbers[at - 1] > APART:
+            found |= books.standings(lane, numbers[first], numbers[at - 1])
+            first = at
+    return found
 
 
-def _wake(books: Books, standing: Standing, message: Message, outcome: bytes, *, here: Here, result: Applied) -> None:
-    """Give work to the handler that waits for an answer: it was suspended, or hears of the reply only now."""
-    if standing.wants is Wants.HANDLER:
+def _wake(books: Books, standing: Standing, here: Here, result: Applied) -> bool:
+    """Let a delivery go on that rests until its call is answered; return whether anybody will use the answer.
+
+    This is not left to who waits for the call in this process: it may be somebody else than the handler, or an
+    attempt that lost its claim.
+    """
+    number = number_of(standing.work)
+    delivery = books.known(lane_of(standing.work), number, number).get(number)
+    if delivery is None or delivery.state.decided:
+        return False
+    if delivery.state is RequestState.SUSPENDED:
         for request in books.requests_at((standing.work,)):
-            if request.state is RequestState.SUSPENDED:
-                books.set_requests(((RequestState.RECEIVED, here.now(), b"", request.place),))
-                result.woken.add(request.operation)
-        return
+            books.set_requests(((RequestState.RECEIVED, here.now(), b"", request.place),))
+            result.woken.add(request.operation)
+    return True
+
+
+def _have_heard(
+    books: Books, standing: Standing, message: Message, outcome: bytes, *, here: Here, result: Applied
+) -> None:
+    """Give work to the handler that hears a reply."""
     name = f"{here.service}.on_reply.{message.type}"
     for call in books.calls_at((standing.place,)):
         assert message.lane is not None  # noqa: S101 - tells the type checker what _apply_to has seen

@@ -1,0 +1,137 @@
+"""What is easily lost between the steps of journaled delivery: answers that nobody takes, claims that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from posthouse import Context, Service
+from posthouse.protocol.inbox import RequestState
+from posthouse.runtime.steps.applying import APART
+from tests.house import House, journals_of, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Order(Struct):
+    sku: str
+    qty: int = 1
+
+
+async def open_numbers(house: House, service: str) -> int:
+    """Return how many calls of a service are numbered and not final."""
+    lanes = await house.read(service, lambda books: books.lanes_out())
+    return sum(lane.next - lane.final.count for lane in lanes)
+
+
+def stall(host: Any) -> None:
+    """Let a host be silent, so that its siblings take it for dead."""
+    [journal] = journals_of(host)
+    assert journal._beating is not None
+    journal._beating.cancel()
+
+
+# --- answers ------------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_its_handler_gave_up_is_final_once_the_replier_has_answered(house: House):
+    shop, prices = Service("shop"), Service("prices")
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await asyncio.sleep(5)
+        return 1
+
+    @shop.handler()
+    async def buy(order: Order, ctx: Context) -> int:
+        try:
+            async with asyncio.timeout(1):
+                return await ctx.call(quote, order)
+        except TimeoutError:
+            return 0
+
+    await house.serve(prices, shop)
+    client = await house.client()
+
+    assert await client.call(buy, Order("tea")) == 0
+
+    await until(lambda: open_numbers(house, "shop"), lambda count: count == 0)
+
+
+async def test_a_reply_is_heard_by_its_handler_though_somebody_waits_for_it(house: House):
+    shop, prices = Service("shop"), Service("prices")
+    heard: list[int] = []
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await asyncio.sleep(1)
+        return order.qty
+
+    @shop.on_reply(quote)
+    async def told(reply: Any, ctx: Context) -> None:
+        heard.append(reply.get())
+
+    await house.serve(prices)
+    client = house.client_of(await house.serve(shop))
+
+    id = await client.send(quote, Order("tea", 7))
+    assert await client.reply(quote, id) == 7
+
+    await until(lambda: open_numbers(house, "shop"), lambda count: count == 0)
+    assert heard == [7]
+
+
+async def test_a_delivery_that_rests_goes_on_though_an_attempt_without_its_claim_waits_for_the_same_reply(house: House):
+    prices = Service("prices")
+    begun: list[int] = []
+    answer = asyncio.Event()
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await answer.wait()
+        return order.qty
+
+    def shop() -> tuple[Service, Any]:
+        service = Service("shop")
+
+        @service.handler()
+        async def buy(order: Order, ctx: Context) -> int:
+            begun.append(1)
+            return await ctx.call(quote, order, timeout=1000 if len(begun) == 1 else 5)
+
+        return service, buy
+
+    await house.serve(prices)
+    service, buy = shop()
+    stalled = await house.serve(service)
+    client = await house.client()
+    asking = asyncio.ensure_future(client.call(buy, Order("tea", 7), timeout=None))
+    await until(lambda: asyncio.sleep(0, begun), bool)
+    stall(stalled)
+    await house.serve(shop()[0])
+
+    await until(lambda: house.requests("shop.buy"), lambda rows: rows[0].state is RequestState.SUSPENDED)
+    answer.set()
+
+    assert await asking == 7
+
+
+async def test_what_lies_between_two_answers_is_not_read(house: House):
+    from posthouse.runtime.steps.applying import _standings
+
+    asked: list[tuple[int, int]] = []
+
+    class Books:
+        def standings(self, lane: int, first: int, last: int) -> dict[int, Any]:
+            asked.append((first, last))
+            return {first: lane, last: lane}
+
+    books: Any = Books()
+
+    found = _standings(books, 1, [3, 4 + APART, 5 + APART, 1_000_000])
+
+    assert asked == [(3, 3), (4 + APART, 5 + APART), (1_000_000, 1_000_000)]
+    assert set(found) == {3, 4 + APART, 5 + APART, 1_000_000}
