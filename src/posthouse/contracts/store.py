@@ -69,7 +69,8 @@ class LaneIn(msgspec.Struct, gc=False):
         lane: its number in this store; 0 is the lane of the store to itself.
         caller: the caller's store and epoch.
         service: the caller's name, for people.
-        next: one above the highest number that was ever received; in lane 0 the number that comes next.
+        next: one above the highest number that was ever received; in lane 0 the number that comes next, first 1:
+            the place of its number 0 would stand for no delivery.
         over: which numbers were acked, and are forgotten.
         closed: its caller has closed it: nothing is taken from it any more.
     """

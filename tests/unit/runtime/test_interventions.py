@@ -420,3 +420,26 @@ async def test_a_run_for_a_reply_that_is_given_up_makes_the_call_final_and_is_fo
     assert lane is not None
     assert lane.final.floor == 1
     assert outcome_of(call.outcome).data == b'"tea"'
+
+
+async def test_the_first_deposit_of_a_store_asks_its_calls_once_though_it_runs_twice(house: House):
+    shop, prices = Service("shop"), Service("prices")
+    asked: list[str] = []
+
+    @prices.handler
+    async def quote(order: Order, ctx: Context) -> str:
+        asked.append(ctx.id)
+        await asyncio.sleep(60)
+        return order.sku
+
+    @shop.handler
+    async def buy(order: Order, ctx: Context) -> str:
+        return await ctx.call(quote, order, timeout=1)  # it rests until the reply is there, and runs again
+
+    await house.serve(shop, prices)
+    house.callers_have_stores = False
+    guest = await house.client("guest")
+
+    assert await guest.call(buy, Order("tea"), timeout=500) == "tea"
+
+    assert len(asked) == 1

@@ -88,7 +88,8 @@ CREATE TABLE posthouse_lanes_in (
   closed INTEGER NOT NULL,
   UNIQUE (caller_store, caller_epoch)
 ) STRICT;
-INSERT INTO posthouse_lanes_in VALUES (0, '', 0, '', 0, 0, x'90', 0);
+-- The lane of the store to itself; its numbers begin with 1, since a place of 0 stands for none.
+INSERT INTO posthouse_lanes_in VALUES (0, '', 0, '', 1, 0, x'90', 0);
 
 -- The newest epoch of each caller's store that was heard of; it outlives its lanes.
 CREATE TABLE posthouse_callers (store TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;

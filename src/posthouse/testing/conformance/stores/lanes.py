@@ -69,12 +69,13 @@ class LaneTests(OnOneStore):
 
     async def test_the_lane_of_the_store_to_itself_is_always_there(self, store: Store):
         [own] = await store.read(lambda books: books.lanes_in())
+        first = own.next
 
         own.next = 3
         own.over.raise_to(2)
         await store.commit(lambda books: books.save_lane_in(own), name="save")
 
-        assert own.lane == SELF
+        assert (own.lane, first) == (SELF, 1)
         assert await store.read(lambda books: books.lane_in(SELF)) == own
         assert await store.read(lambda books: books.lane_from(store.identity)) is None
 
