@@ -207,9 +207,15 @@ FAULTS: Final = (
         ),
     ),
     Fault(
-        "what lay in a wiped queue is not left there again",
+        "nothing is sent a second time",
         f"{WIPE}::test_journaled_requests_that_wait_in_the_queue_outlive_its_wipe",
-        ((f"{JOURNAL}/relay.py", "        self._here.directory.on_change(self._somebody_came)\n", ""),),
+        (
+            (
+                f"{JOURNAL}/relay.py",
+                "        places = [sent.place for sent in due]\n        for sent in due:",
+                "        places: list[int] = []\n        for sent in due:",
+            ),
+        ),
     ),
     Fault(
         "a drain does not give back what outlasts it",

@@ -15,6 +15,7 @@ The POSTHOUSE_ variables say where the data is. These say the rest:
     STORM_PAUSE    how long a handler takes at most, in seconds
     STORM_PLAIN    only requests that are done at the first run
     STORM_BATCH    each way of a caller only makes so many calls at once, which have no effect and are not noted
+    STORM_PAGES    how large the files of stores may grow, until a file "space" lies beside the histories
     STORM_LEASE    how long an instance that is silent is alive, in seconds
     STORM_KEPT     how long settled calls are kept, in seconds, instead of a day
     STORM_MODE     of the operations: "journaled", or "queued" to see what that loses
@@ -27,10 +28,12 @@ import contextlib
 import os
 import random
 import sys
+import time
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import apsw
 from msgspec import Struct
 
 from posthouse import Context, Operation, Reject, Reply, Service, connect, run
@@ -51,6 +54,7 @@ WAYS = int(os.environ.get("STORM_WAYS", "8"))
 PAUSE = float(os.environ.get("STORM_PAUSE", "0.002"))
 PLAIN = bool(os.environ.get("STORM_PLAIN", ""))
 BATCH = int(os.environ.get("STORM_BATCH", "0"))
+PAGES = os.environ.get("STORM_PAGES", "")
 LEASE = os.environ.get("STORM_LEASE", "")
 KEPT = os.environ.get("STORM_KEPT", "")
 MODE = cast("Literal['journaled', 'queued']", os.environ.get("STORM_MODE", "journaled"))
@@ -280,7 +284,32 @@ async def ask(name: str) -> None:
         await asyncio.Event().wait()  # what was asked goes on being looked after
 
 
+limited: list[Any] = []
+
+
+def limit_pages(connection: Any) -> None:
+    """Let a store's file not grow beyond what a full disk would have room for."""
+    if "/stores/" in connection.filename:
+        limited.append(connection)
+        if not (RECORDS / "space").exists():
+            connection.execute(f"PRAGMA max_page_count = {PAGES}")
+
+
+def make_room() -> None:
+    """End the limit when the test says so; a connection that is at work is tried again."""
+    while not (RECORDS / "space").exists():
+        time.sleep(0.05)
+    for connection in limited:
+        while True:
+            with contextlib.suppress(apsw.ThreadingViolationError, apsw.BusyError):
+                connection.execute("PRAGMA max_page_count = 1000000")
+                break
+
+
 Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
+if PAGES:
+    apsw.connection_hooks.append(limit_pages)
+    Thread(target=make_room, daemon=True).start()
 if LEASE:
     journal.LEASE, journal.BEAT = float(LEASE), float(LEASE) / 3  # type: ignore[misc]
 if KEPT:
