@@ -10,11 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from posthouse.errors import PosthouseError
 from posthouse.message.codec import encode
 from posthouse.message.message import Lane
 from posthouse.protocol.epoch import Identity
-from posthouse.protocol.lane import lane_of, number_of
+from posthouse.protocol.lane import Numbers, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.here import KEPT_BYTES, KEPT_FOR
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.store import Books, LaneOut, Store
     from posthouse.message.message import Message
-    from posthouse.protocol.lane import Numbers
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox, Sent
@@ -67,6 +68,7 @@ class Relay:
         self._timer: Timer | None = None
         self._ack_timer: Timer | None = None
         self._to_ack: set[int] = set()
+        self._floors: dict[int, int] = {}  # of lanes, as they are on the disk
         self._ack_again = 0.0
         self._take_over = 0.0
         self._forget = 0.0
@@ -174,7 +176,9 @@ class Relay:
             self._outbox.carry(service, some)
 
     def _stamped(self, call: Call, lane: LaneOut) -> Message:
-        return stamped(call, lane, identity=self._store.identity, peer=self._here.peer)
+        """Return a request as it is now, with a floor that is on the disk: answers are applied without a flush."""
+        flushed = msgspec.structs.replace(lane, final=Numbers(self._floors.get(lane.lane, 0)))
+        return stamped(call, flushed, identity=self._store.identity, peer=self._here.peer)
 
     def _tell_canceled(self, call: Call, lane: LaneOut, request: Message) -> None:
         assert request.lane is not None  # noqa: S101 - _stamped put it there
@@ -290,6 +294,7 @@ class Relay:
     def _send_acks(self, lanes: list[LaneOut]) -> None:
         identity = self._store.identity
         for lane in lanes:
+            self._floors[lane.lane] = lane.final.floor
             now = (lane.final.floor, _weight(lane.final))
             if self._outbox.told.get(lane.lane) == now or not lane.peer.id:
                 continue
