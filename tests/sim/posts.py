@@ -120,7 +120,6 @@ class PointedStore:
     async def open(self, *, schema: Sequence[str] = ()) -> None:
         """Connect."""
         await asyncio.get_running_loop().create_task(self.inner.open(schema=schema), context=outside())
-        self._world.opened(self.service)
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -157,6 +156,8 @@ class PointedStore:
         if done.cancelled() or self._process.is_dead:
             return
         error = done.exception()
+        if error is not None:
+            self._world.failed(self._process)
         self._world.trace(self._process, "has committed", name, "" if error is None else repr(error))
         self._world.point(self._process, name, "after")
 
@@ -195,6 +196,8 @@ class PointedTail:
         if done.cancelled() or self._process.is_dead:
             return
         error = done.exception()
+        if error is not None:
+            self._world.failed(self._process)
         self._world.trace(self._process, "has committed", "tail end", "" if error is None else repr(error))
         self._world.point(self._process, "tail end", "after")
 

@@ -12,11 +12,17 @@ if TYPE_CHECKING:
     from tests.sim.plans import Plan
 
 
-def lived(plan: Plan, *, keep_trace: bool = False) -> World:
-    """Live through a plan, and return the world with what is wrong with it."""
+def lived(plan: Plan, *, keep_trace: bool = False, watch: bool = True) -> World:
+    """Live through a plan, and return the world with what is wrong with it.
+
+    Args:
+        plan: what happens.
+        keep_trace: keep what happened, line by line.
+        watch: look at every change of a row, and at what leaves.
+    """
 
     async def main() -> World:
-        world = World(plan, keep_trace=keep_trace)
+        world = World(plan, keep_trace=keep_trace, watch=watch)
         await world.live()
         return world
 

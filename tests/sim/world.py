@@ -21,6 +21,7 @@ from tests.sim.network import GOOD, Network
 from tests.sim.plans import Death
 from tests.sim.posts import PointedStore, Post
 from tests.sim.processes import OutsideTimers, Process, ProcessLoop, outside
+from tests.sim.rows import Watch
 from tests.sim.services import OPERATIONS, SCENE, Outside, Scene, services
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ def _replay_all(books: Books) -> None:
     for letter in books.dead_letters(limit=1000):
         if letter.state == "parked":
             replay(books, letter.number, now=letter.at)
+
+
+def _then(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        first()
+        second()
+
+    return both
 
 
 class Place:
@@ -82,8 +91,9 @@ class World:
         broker: the engine that all share.
     """
 
-    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+    def __init__(self, plan: Plan, *, keep_trace: bool = False, watch: bool = True) -> None:
         self.plan = plan
+        self.watches: dict[str, Watch] = {}
         self.lines: list[str] = []
         self.records: list[Record] = []
         self.passed: Counter[str] = Counter()
@@ -106,6 +116,7 @@ class World:
         self._digest = hashlib.sha256()
         self._keep_trace = keep_trace
         self._dice = Random(f"world {plan.seed}")
+        self._is_watched = watch
         self._healed = False
         self._lives = 0
         self._replays = 0
@@ -149,13 +160,23 @@ class World:
 
     def watched(self, process: Process, name: str, step: Callable[[Books], T]) -> Callable[[Books], T]:
         """Return a step whose changes are looked at."""
-        return step
+        return self.watches[process.service].watched(name, step) if self.watches else step
 
     def watch_leaving(self, process: Process, message: Message) -> None:
         """Look at a message that leaves."""
+        if process.service in self.watches:
+            self.watches[process.service].leaves(message)
 
-    def opened(self, service: str) -> None:
-        """A store was opened."""
+    def failed(self, process: Process) -> None:
+        """A step has failed, so that what was written may have been rolled back."""
+        if process.service in self.watches:
+            self.watches[process.service].forget()
+
+    def _watch(self) -> None:
+        for service in self.services():
+            watch = self.watches[service] = Watch(service, self.wrong.append)
+            database: Any = self.disk.database(service)
+            database.flush = _then(database.flush, watch.flushed)
 
     # --- life and death ---------------------------------------------------------------------------------------
 
@@ -170,6 +191,7 @@ class World:
             self._end(victim, death)
         if death.power:
             self.disk.power_cut(process.service)
+        self.failed(process)
 
     def _end(self, process: Process, death: Death) -> None:
         if process.is_dead or process.is_closed:
@@ -346,6 +368,8 @@ class World:
     async def live(self) -> None:
         """Live through the plan, heal, and come to rest."""
         with self.disk:
+            if self._is_watched:
+                self._watch()
             ground, registry = backend(self.name, peer="ground", clock=LoopClock())
             await ground.open()
             await registry.open()
