@@ -7,6 +7,7 @@ Waits are on conditions, with a bound that fails.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -287,3 +289,44 @@ def test_who_waits_when_the_gateway_is_asked_to_end_is_told_where_to_ask(desk: D
     desk.open_the_gate()
     assert desk.outcome(answer.headers["location"]).data == f"tea for {answer.data['id']}"
     assert desk.record("handled") == [answer.data["id"]]
+
+
+def test_in_a_storm_of_kills_what_is_asked_again_until_it_is_answered_is_done_once(desk: Desk) -> None:
+    desk.open_the_gate()
+    desk.serve()
+    for name in ("one", "other"):
+        desk.gateway(name)
+    over = threading.Event()
+    asking = [desk.threads.submit(insist, desk, f"client-{client}", over) for client in range(4)]
+
+    try:
+        for name in ("one", "other") * 4:
+            before = len(desk.record("handled"))
+            desk.kill(name)
+            desk.gateway(name)
+            wait_for(lambda before=before: len(desk.record("handled")) > before + 20, "it goes on")
+    finally:
+        over.set()
+
+    answers = [answer for each in asking for answer in each.result(PATIENCE)]
+    assert len(set(answers)) == len(answers)
+    assert sorted(answer.rpartition(" ")[2] for answer in answers) == sorted(desk.record("handled"))
+
+
+def insist(desk: Desk, client: str, over: threading.Event) -> list[str]:
+    """Post one order after the other, each with a key and until it is answered; return the replies."""
+    replies: list[str] = []
+    gateways = itertools.cycle(("one", "other"))
+    while not over.is_set():
+        key = f"{client}-{len(replies)}"
+        answer = None
+        while answer is None or answer.status != 201:
+            try:
+                answer = desk.post(key, at=next(gateways), idempotency_key=key)
+            except (OSError, http.client.HTTPException):
+                if over.is_set():  # nobody is killed any more
+                    raise
+            else:
+                assert answer.status in {201, 202, 409}, answer
+        replies.append(answer.data)
+    return replies
