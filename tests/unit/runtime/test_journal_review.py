@@ -119,6 +119,75 @@ async def test_a_delivery_that_rests_goes_on_though_an_attempt_without_its_claim
     assert await asking == 7
 
 
+# --- what a handler asks ------------------------------------------------------------------------------
+
+
+async def test_an_attempt_that_lost_its_claim_asks_nothing_any_more(house: House):
+    prices = Service("prices")
+    begun: list[int] = []
+    charged: list[str] = []
+
+    @prices.handler()
+    async def charge(order: Order, ctx: Context) -> int:
+        charged.append(ctx.id)
+        return order.qty
+
+    def shop() -> tuple[Service, Any]:
+        service = Service("shop")
+
+        @service.handler()
+        async def buy(order: Order, ctx: Context) -> int:
+            begun.append(1)
+            await asyncio.sleep(40 if len(begun) == 1 else 1)
+            return await ctx.call(charge, order)
+
+        return service, buy
+
+    await house.serve(prices)
+    service, buy = shop()
+    stalled = await house.serve(service)
+    client = await house.client()
+    asking = asyncio.ensure_future(client.call(buy, Order("tea", 7), timeout=None))
+    await until(lambda: asyncio.sleep(0, begun), bool)
+    stall(stalled)
+    await house.serve(shop()[0])
+
+    assert await asking == 7
+    await until(lambda: asyncio.sleep(0, stalled._servings["shop"].at_work), lambda count: count == 0)
+
+    assert len(begun) == 2
+    assert len(charged) == 1
+    assert await open_numbers(house, "shop") == 0
+
+
+async def test_the_first_deposit_of_a_store_is_given_what_it_was_told_on_an_earlier_run(house: House):
+    house.callers_have_stores = False
+    shop, prices = Service("shop"), Service("prices")
+    quoted: list[str] = []
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        quoted.append(order.sku)
+        return 1
+
+    @shop.handler()
+    async def buy(order: Order, ctx: Context) -> int:
+        price = await ctx.call(quote, order)
+        if ctx.attempt == 1:
+            raise ValueError(order.sku)
+        return price
+
+    await house.serve(prices, shop)
+    client = await house.client()
+
+    assert await client.call(buy, Order("tea")) == 1
+
+    assert quoted == ["tea"]
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
 async def test_what_lies_between_two_answers_is_not_read(house: House):
     from posthouse.runtime.steps.applying import _standings
 

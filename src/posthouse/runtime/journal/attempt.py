@@ -110,6 +110,7 @@ class JournaledAttempt(Attempt):
                 wants=Wants.HANDLER,
                 deadline=when,
                 work=self._claim.place,
+                attempt=self._claim.attempt,
                 nth=nth,
                 key=outbound.key_of(data),
                 caused_by=self._message.id,

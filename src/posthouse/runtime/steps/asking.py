@@ -14,12 +14,14 @@ from posthouse.errors import (
     IdempotencyConflictError,
     IdempotencyRunningError,
     IdReusedError,
+    LeaseLostError,
     OutcomeUnknownError,
     PosthouseError,
     QueueFullError,
 )
 from posthouse.message.codec import decode, encode
 from posthouse.message.message import Kind, Lane, Message, Mode, Priority
+from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import WINDOW, number_of, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
 
@@ -48,6 +50,7 @@ class Asked:
         wants: who takes the outcome.
         deadline: after which it need not be done; 0 for none.
         work: the place of the delivery whose handler asks; 0 outside one.
+        attempt: of that delivery's claim; only who holds it may ask.
         nth: the how many-th call with this digest of that delivery it is.
         key: the ordering key; empty for none.
         once: the id is the application's own: the same one again is the same call.
@@ -57,6 +60,7 @@ class Asked:
     """
 
     __slots__ = (
+        "attempt",
         "caused_by",
         "data",
         "deadline",
@@ -86,6 +90,7 @@ class Asked:
         wants: Wants,
         deadline: Instant = 0.0,
         work: int = 0,
+        attempt: int = 0,
         nth: int = 0,
         key: str = "",
         once: bool = False,
@@ -102,6 +107,7 @@ class Asked:
         self.wants = wants
         self.deadline = deadline
         self.work = work
+        self.attempt = attempt
         self.nth = nth
         self.key = key
         self.once = once
@@ -218,6 +224,9 @@ def _lane(books: Books, service: str, here: Here) -> LaneOut:
 
 
 def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here: Here) -> Stored:
+    if asked.work and not _is_claimed(books, asked, here):
+        text = f"{here.service} does not run the delivery any more that asks {asked.operation}: another attempt has it"
+        return Stored(None, LeaseLostError(text))
     if asked.once:
         earlier = next((row for row in rows if row.id == asked.id), None) or books.call(asked.id)
         if earlier is not None:
@@ -276,6 +285,13 @@ def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here
     if asked.idempotency is not None:
         books.add_key(asked.idempotency)
     return Stored(call)
+
+
+def _is_claimed(books: Books, asked: Asked, here: Here) -> bool:
+    """Say whether the handler that asks still has its delivery: what two attempts ask would be done twice."""
+    for row in books.requests_at((asked.work,)):
+        return row.state is RequestState.RUNNING and row.instance == here.instance and row.attempt == asked.attempt
+    return False
 
 
 def _under_key(books: Books, asked: Key, now: Instant, rows: Sequence[Call]) -> Stored | None:
