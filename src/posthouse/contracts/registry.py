@@ -99,7 +99,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         serving: it takes work; one that only asks (a client, the gateway) does not.
         draining: it takes no new work any more.
         load: handlers at work now.
-        store: reserved for journaled delivery: the id of its store.
+        store: the id of its store; empty for one that has none.
+        store_epoch: the life of its store.
         seen: its last heartbeat.
     """
 
@@ -113,6 +114,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     draining: bool = False
     load: int = 0
     store: str = ""
+    store_epoch: int = 0
     seen: Instant = 0.0
 
 
