@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from posthouse.gateway import Gateway
 
-    Door: TypeAlias = Callable[[], Awaitable[tuple[Gateway, Callable[[asyncio.Task[Any]], Awaitable[None]]]]]
+    Door: TypeAlias = Callable[[], Awaitable[tuple[Gateway, Callable[[asyncio.Task[Any]], Awaitable[object]]]]]
     """Opens the gateway, if it is not open; returns it, and what sees a task through."""
 
 BASE_URL: Final = "http://localhost"

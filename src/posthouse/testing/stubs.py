@@ -29,12 +29,15 @@ class Stubs:
 
     Args:
         record: what is told of every run.
+
+    Attributes:
+        services: one of stubs for each that was named, tested or not.
     """
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._answers: dict[str, Any] = {}
-        self._services: dict[str, Service] = {}
+        self.services: dict[str, Service] = {}
 
     def knows(self, op: Operation[Any, Any]) -> bool:
         """Return whether there is a stub for an operation."""
@@ -42,29 +45,29 @@ class Stubs:
 
     def answer(self, op: Operation[Any, Any], answer: Any) -> None:
         """Answer an operation like this from now on: a reply, an exception, or a function of the request."""
+        if op.name not in self._answers:
+            self._add(op)
         self._answers[op.name] = answer
 
-    def watched(self, service: Service) -> Service:
-        """Return a service that does the same, counts its runs, and gives a stub's answer where there is one."""
-        twin = copy.copy(service)
-        twin.operations = {short: self._watch(handler) for short, handler in service.operations.items()}
-        twin.subscriptions = {short: self._watch(heard) for short, heard in service.subscriptions.items()}
-        return twin
-
-    def service_with(self, op: Operation[Any, Any]) -> Service:
-        """Return a service of stubs: this one, and those that it had before, since it is announced as a whole."""
+    def _add(self, op: Operation[Any, Any]) -> None:
+        """Let the service of stubs that has this operation's name handle it too."""
         name = service_of(op.name)
-        stub = Service(name)
-        if before := self._services.get(name):
-            stub.operations = dict(before.operations)
-        self._services[name] = stub
+        stub = self.services.setdefault(name, Service(name))
 
         async def unanswered(data: Any) -> None:
             raise LookupError(f"{op.name} has no stub")
 
         handler = Handler(name=op.name, function=unanswered, is_async=True, context="none", operation=op)
         stub.operations[op.name.partition(".")[2]] = self._watch(handler)
-        return stub
+
+    def watched(self, service: Service) -> Service:
+        """Return a service that does the same, counts its runs, and gives a stub's answer where there is one."""
+        twin = copy.copy(service)
+        twin.operations = {short: self._watch(handler) for short, handler in service.operations.items()}
+        twin.subscriptions = {short: self._watch(heard) for short, heard in service.subscriptions.items()}
+        twin.reply_handlers = {name: self._watch(heard) for name, heard in service.reply_handlers.items()}
+        twin.ack_handlers = {name: self._watch(heard) for name, heard in service.ack_handlers.items()}
+        return twin
 
     def _watch(self, target: _Target) -> _Target:
         name, function = target.name, target.function
