@@ -275,9 +275,11 @@ class Inbox:
 
     def look(self, operations: Iterable[str]) -> None:
         """Claim for these operations, as far as there is room: something was stored or put back."""
-        for name in operations:
-            place = self._places.get(name)
-            if place is not None:
+        named = frozenset(operations)
+        if not named:
+            return
+        for name, place in self._places.items():  # in an order that is the same in every run
+            if name in named:
                 place.backlog = place.again = True
                 self._claim_for(place)
 
