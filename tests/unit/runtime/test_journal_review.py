@@ -185,6 +185,81 @@ async def test_the_first_deposit_of_a_store_is_given_what_it_was_told_on_an_earl
     assert quoted == ["tea"]
 
 
+async def test_a_handler_whose_other_client_waits_in_vain_runs_again(house: House):
+    shop, prices = Service("shop"), Service("prices")
+    begun: list[int] = []
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await asyncio.sleep(5)
+        return order.qty
+
+    await house.serve(prices)
+    other = await house.client("other")
+
+    @shop.handler()
+    async def buy(order: Order) -> int:
+        begun.append(1)
+        return await other.call(quote, order, timeout=1 if len(begun) == 1 else 60)
+
+    await house.serve(shop)
+    client = await house.client()
+
+    assert await client.call(buy, Order("tea", 7), timeout=100) == 7
+    assert len(begun) == 2
+
+
+async def test_a_batch_whose_call_is_pending_is_done_once_it_is_answered(house: House):
+    shop, prices = Service("shop"), Service("prices")
+    batches: list[list[str]] = []
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await asyncio.sleep(5)
+        return order.qty
+
+    @shop.handler(batch=3, linger="1s")
+    async def pack(orders: list[Order], ctx: Context) -> None:
+        batches.append([order.sku for order in orders])
+        await ctx.call(quote, Order(""), timeout=1 if len(batches) == 1 else 60)
+
+    await house.serve(prices, shop)
+    client = await house.client()
+    for sku in ("tea", "rum", "oil"):
+        await client.send(pack, Order(sku))
+
+    await until(lambda: house.under_way("shop.pack"), lambda count: count == 0)
+
+    assert batches[0] == ["tea", "rum", "oil"]
+    await until(lambda: open_numbers(house, "shop"), lambda count: count == 0)
+
+
+async def test_one_of_a_failed_batch_is_given_what_the_batch_was_told(house: House):
+    shop, prices = Service("shop"), Service("prices")
+    quoted: list[str] = []
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        quoted.append(order.sku)
+        return order.qty
+
+    @shop.handler(batch=3, linger="1s")
+    async def pack(orders: list[Order], ctx: Context) -> None:
+        await ctx.call(quote, Order(orders[0].sku))
+        if len(orders) > 1:
+            raise ValueError(orders)
+
+    await house.serve(prices, shop)
+    client = await house.client()
+    for sku in ("tea", "rum", "oil"):
+        await client.send(pack, Order(sku))
+
+    await until(lambda: house.under_way("shop.pack"), lambda count: count == 0)
+
+    assert quoted == ["tea", "rum", "oil"]
+    assert await open_numbers(house, "shop") == 0
+
+
 # --- reading ------------------------------------------------------------------------------------------
 
 

@@ -55,11 +55,11 @@ class JournaledAttempt(Attempt):
         self._journal = journal
         self._claim = claim
         self._counts: dict[bytes, int] = {}
-        self._earlier: dict[tuple[bytes, int], Call] | None = None if claim.attempt > 1 else {}
+        self.calls = claim.attempt > 1 or claim.has_calls
+        self._earlier: dict[tuple[bytes, int], Call] | None = None if self.calls else {}
         self.asks: list[Asked] = []
         self.used: list[tuple[int, int]] = []
         self.awaited: set[str] = set()
-        self.calls = claim.attempt > 1
         self.tail: Tail | None = None
         self.diverged: CallDivergedError | None = None
         self._unchecked: list[Outbound] = []
@@ -232,6 +232,10 @@ class JournaledAttempt(Attempt):
     def leaves(self) -> bool:
         """Whether `leave` has anything to do."""
         return bool(self._unchecked) or self.kept is not None
+
+    def rests(self, claim: Claim) -> bool:
+        """Say whether a delivery can rest until a call of this attempt is answered: it was made in its name."""
+        return bool(self.awaited) and claim is self._claim
 
     def abandon(self) -> None:
         """The handler was canceled: nothing of it is kept."""

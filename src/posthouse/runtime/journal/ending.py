@@ -26,7 +26,7 @@ from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import encode
 from posthouse.message.message import Kind
 from posthouse.protocol.inbox import RequestState
-from posthouse.protocol.settlement import Decided, Failed, Over, Waits, one_line, policy_for, settle
+from posthouse.protocol.settlement import Decided, Over, Waits, one_line, policy_for, settle
 from posthouse.runtime.answers import refusal_of
 from posthouse.runtime.ending import end_of
 from posthouse.runtime.journal.attempt import JournaledAttempt
@@ -96,14 +96,12 @@ class JournaledEnding:
         if isinstance(attempt, JournaledAttempt):
             decisions[0].asks = attempt.asks
             decisions[0].used = attempt.used
-            decisions[0].calls = attempt.calls
             tail = attempt.tail
-        elif self._claim(works[0]).attempt > 1:
-            decisions[0].calls = True
         for work, decision in zip(works, decisions, strict=True):
-            uses = self._claim(work).uses
-            if uses is not None:
-                decision.used = (*decision.used, uses)
+            claim = self._claim(work)
+            decision.calls = claim.attempt > 1 or claim.has_calls
+            if claim.uses is not None:
+                decision.used = (*decision.used, claim.uses)
             decision.ours = work.message.kind is not Kind.REQUEST
         self._journal.inbox.decide(Ending(works, decisions, tail, self._not_decided))
 
@@ -115,8 +113,11 @@ class JournaledEnding:
             if attempt.diverged is not None:
                 end = Decided(attempt.diverged)
         claim = self._claim(work)
-        if isinstance(end, Waits):
-            self._suspend(work, claim, attempt)
+        if isinstance(end, Waits) and isinstance(attempt, JournaledAttempt) and attempt.awaited:
+            if attempt.rests(claim):
+                self._suspend(work, claim, attempt)
+            else:  # of a batch, whose calls were made in the name of its first
+                self._again(work, claim, after=BRIEFLY, failures=claim.failures)
             return
         if isinstance(end, Decided) and isinstance(end.error, CallDivergedError):
             self._park(work, claim, end.error.code, str(end.error), "")
@@ -134,7 +135,7 @@ class JournaledEnding:
         if isinstance(decision, Over):
             self._over(work, claim, decision, end)
             return
-        cause = end.cause if isinstance(end, Failed) else str(end.error)
+        cause = str(end.error) if isinstance(end, Decided) else end.cause
         _log.warning(
             "%s failed at %s (attempt %d), and tries again in %.1f s: %s",
             self._name,
@@ -152,10 +153,9 @@ class JournaledEnding:
 
     # --- carrying out ---------------------------------------------------------------------------------------
 
-    def _suspend(self, work: Work, claim: Claim, attempt: Attempt | None) -> None:
+    def _suspend(self, work: Work, claim: Claim, attempt: JournaledAttempt) -> None:
         row = self._row(claim, RequestState.SUSPENDED, due=work.message.deadline or NEVER)
-        if isinstance(attempt, JournaledAttempt):
-            row.awaits = sorted(attempt.awaited)
+        row.awaits = sorted(attempt.awaited)
         _log.info("%s waits at %s for a reply, and holds nothing meanwhile", self._name, work.message.id)
         self._journal.inbox.release(row, work)
 
@@ -183,7 +183,7 @@ class JournaledEnding:
         if claim.uses is not None:
             decision.used = (claim.uses,)
         decision.ours = work.message.kind is not Kind.REQUEST
-        if over.keep is not None or isinstance(end, Failed):
+        if over.keep is not None or not isinstance(end, Decided):
             decision.letter = self._letter(
                 work, claim, "failed", code=over.code, reason=over.reason, detail=over.detail
             )

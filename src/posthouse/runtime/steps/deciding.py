@@ -165,8 +165,8 @@ def put_back(books: Books, rows: Sequence[PutBack], *, instance: str, now: Insta
     kept: list[bool] = []
     for row in rows:
         state, due = row.state, row.due
-        if state is RequestState.SUSPENDED and _is_answered(books, row.awaits):
-            state, due = RequestState.RECEIVED, now  # the answer came between its wait and this step
+        if state is RequestState.SUSPENDED and not _can_rest(books, row):
+            state, due = RequestState.RECEIVED, now
         held = books.put_back(
             row.place,
             instance=instance,
@@ -182,9 +182,10 @@ def put_back(books: Books, rows: Sequence[PutBack], *, instance: str, now: Insta
     return kept
 
 
-def _is_answered(books: Books, ids: Sequence[str]) -> bool:
-    calls = [books.call(id) for id in ids]
-    return any(call is not None and not call.state.asked and call.state is not CallState.WAITING for call in calls)
+def _can_rest(books: Books, row: PutBack) -> bool:
+    """Say whether there is a call whose answer will wake it, and none that was answered before this step."""
+    calls = [call for id in row.awaits if (call := books.call(id)) is not None and call.work == row.place]
+    return bool(calls) and all(call.state.asked or call.state is CallState.WAITING for call in calls)
 
 
 def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -> Ended:
