@@ -144,6 +144,7 @@ class Inbox:
         self._places: dict[str, Place] = {}
         self._arrived: list[Arrived] = []
         self._endings: list[Ending] = []
+        self._running: dict[int, Work] = {}
         self._put_back: list[PutBack] = []
         self._timer: Timer | None = None
         self._take_over = 0.0
@@ -231,6 +232,10 @@ class Inbox:
             if each.delivery is not None:
                 self._settler.add(each.delivery, ACCEPTED)
         self._hand_over(received.claimed)
+        for place, peer in received.waits:  # a run that is under way answers who waits now
+            work = self._running.get(place)
+            if work is not None and work.message.reply_to != peer:
+                work.message = msgspec.structs.replace(work.message, reply_to=peer)
         if received.answers:
             self._answer_again(received.answers)
         for caller, meant in received.strangers:
@@ -266,7 +271,7 @@ class Inbox:
             if message.kind is Kind.REPLY:
                 run = run_of(request.frame)
                 claim.uses = (run.call, run.epoch) if run.call else None
-            work = Work(message, None, claim)
+            work = self._running[request.place] = Work(message, None, claim)
             by_operation.setdefault(request.operation, []).append(work)
         for operation, works in by_operation.items():
             self._places[operation].runner.take(works)
@@ -505,6 +510,10 @@ class Inbox:
         done.add_done_callback(lambda done: self._were_decided(endings, done))
 
     def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:
+        for ending in endings:
+            for work in ending.works:
+                if work.claim is not None:
+                    self._running.pop(work.claim.place, None)
         try:
             if done.cancelled():
                 return
@@ -557,6 +566,8 @@ class Inbox:
     def _put_all_back(self) -> None:
         rows, self._put_back = self._put_back, []
         operations = {row.operation for row in rows}
+        for row in rows:
+            self._running.pop(row.place, None)
 
         def done(kept: list[bool]) -> None:
             if not all(kept):

@@ -78,9 +78,10 @@ class Received:
         conflicts: ids of requests whose number another one has.
         lanes: lanes out whose floors may have moved.
         unwanted: calls that a canceled delivery has made, to be canceled at their repliers.
+        waits: (place, instance) of undecided requests that were asked for again: who waits for them now.
     """
 
-    __slots__ = ("answers", "backlog", "claimed", "conflicts", "lanes", "strangers", "unwanted")
+    __slots__ = ("answers", "backlog", "claimed", "conflicts", "lanes", "strangers", "unwanted", "waits")
 
     def __init__(self) -> None:
         self.claimed: list[tuple[Request, Message]] = []
@@ -90,6 +91,7 @@ class Received:
         self.conflicts: list[str] = []
         self.lanes: list[LaneOut] = []
         self.unwanted: list[Call] = []
+        self.waits: list[tuple[int, str]] = []
 
 
 class Receiving:
@@ -128,6 +130,7 @@ class Receiving:
             self._books.add_requests(self._new)
         if self._again:
             self._books.ask_again(self._again)
+            self.result.waits += [(place, peer) for _asked, _asker, peer, place in self._again]
         return self.result
 
     # --- whom it is for -------------------------------------------------------------------------------
