@@ -23,6 +23,7 @@ from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import Settings
 from posthouse.testing.loop import LoopClock
 from posthouse.testing.mortal import MortalHost
+from posthouse.testing.watched import Record, WatchedTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.client import Client
     from posthouse.runtime.host import Host
     from posthouse.runtime.journal.journal import Journal
+    from posthouse.testing.faults import Faults
 
 T = TypeVar("T")
 
@@ -180,19 +182,30 @@ class House:
         )
 
     async def calls(self, operation: str, *, of: str) -> list[Call]:
-        """Return a service's calls of an operation, oldest first."""
-        rows = await self.read(of, lambda books: books.calls_listed(service=service_of(operation)))
-        return [row for row in reversed(rows) if row.operation == operation]
+        """Return a service's calls of an operation, in the order of their numbers; those that wait for one come last."""
+        rows = await self.read(of, lambda books: books.calls_listed(service=service_of(operation), limit=10_000))
+        rows = sorted(rows, key=lambda row: (not row.place, row.place, row.created))
+        return [row for row in rows if row.operation == operation]
 
     async def requests(self, operation: str) -> list[Request]:
-        """Return the requests to an operation in the store of its service, oldest first."""
+        """Return the requests to an operation in the store of its service, in the order of their places."""
         service = service_of(operation)
         if service not in self.stored_services:
             return []
-        return [*reversed(await self.read(service, lambda books: books.requests_listed(operation=operation)))]
+        rows = await self.read(service, lambda books: books.requests_listed(operation=operation, limit=10_000))
+        return sorted(rows, key=lambda row: row.place)
 
     async def read(self, service: str, step: Callable[[Books], T]) -> T:
         """Look into the store of a service."""
+        return await (await self._store(service)).read(step)
+
+    async def rows(self, service: str, sql: str) -> list[tuple[Any, ...]]:
+        """Look into a service's own tables."""
+        store = await self._store(service)
+        async with store.reading() as rows:
+            return await rows.execute(sql)
+
+    async def _store(self, service: str) -> Store:
         store = self._stores.get(service)
         if store is None:
             store = self._stores[service] = open_store(
@@ -200,7 +213,7 @@ class House:
             )
             await store.open()
             self._stack.push_async_callback(store.close)
-        return await store.read(step)
+        return store
 
     @property
     def stored_services(self) -> list[str]:
@@ -225,6 +238,11 @@ class House:
         """Wait until there are so many dead letters."""
         await until(lambda: self.dead(queue), lambda letters: len(letters) >= count)
         return await self.dead(queue)
+
+
+def lossy(faults: Faults) -> Callable[[Any], Any]:
+    """Return what makes a transport fail to order, message by message."""
+    return lambda inner: WatchedTransport(inner, Record(), faults)
 
 
 def unanswered(mode: str) -> type[Exception]:
