@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="show what happened, line by line")
     parser.add_argument("--digest", action="store_true", help="show what tells traces apart")
+    parser.add_argument("--unwatched", action="store_true", help="do not look at each change of a row")
     parser.add_argument("--log", action="store_true", help="show what the runtime logs")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO if asked.log else logging.CRITICAL)
@@ -27,7 +28,7 @@ def main() -> int:
         plan = plan_of(seed)
         if asked.trace:
             print(plan)
-        world = lived(plan, keep_trace=asked.trace)
+        world = lived(plan, keep_trace=asked.trace, watch=not asked.unwatched)
         if asked.trace:
             print("\n".join(world.lines))
         if asked.digest:

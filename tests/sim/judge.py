@@ -91,6 +91,7 @@ def _told(op: str, call: Call) -> Told:
 def judged(world: World) -> list[str]:
     """Return what is wrong with a world that has come to its end."""
     report = check([*world.records, *_sent_in_handlers(world), *_given_up(world)], "exactly_once")
+    world.counts = report.counts
     wrong = [str(finding) for finding in report.findings]
     wrong += world.wrong
     if not world.rested:

@@ -33,6 +33,8 @@ class Weather:
         twice: it comes again, once or twice.
         late: it takes up to `delay` seconds, and others overtake it.
         delay: the longest delay.
+        window: frames are gathered until there are so many, and go on in any order; 0 for none.
+        copies: how often each frame comes, if it is not lost.
         silent: nobody is told when a peer is not there.
     """
 
@@ -41,9 +43,14 @@ class Weather:
     late: float = 0.0
     delay: Seconds = 2.0
     silent: bool = False
+    window: int = 0
+    copies: int = 1
 
 
 GOOD = Weather()
+
+WINDOW = 0.05
+"""So many seconds a window stays open that is not full."""
 
 
 class Network:
@@ -62,6 +69,7 @@ class Network:
         self._world = world
         self._rng = rng
         self._lines: dict[str, Line] = {}
+        self._window: list[tuple[Line, str, bytes]] = []
         self._batches: dict[tuple[str, str], tuple[Line, list[bytes]]] = {}
 
     def join(self, line: Line) -> None:
@@ -86,15 +94,19 @@ class Network:
         delays = self._fate()
         world.trace(process, "tells", to, said, message.id, _number(message), *delays)
         for delay in delays:
-            if delay:
+            if self.weather.window:
+                self._gather(line, to, frame)
+            elif delay:
                 self._later(delay, line, to, frame)
             else:
                 self._soon(line, to, frame)
         world.point(process, f"sends {said}", "after")
 
-    def replay(self, line: Line, to: str, frame: bytes, *, after: Seconds) -> None:
-        """Carry a frame once more, whatever has become of its sender."""
-        self._later(after, line, to, frame)
+    def replay(self, *, within: Seconds) -> None:
+        """Carry all that was kept once more, from the first frame on, whatever has become of its sender."""
+        kept, self.kept = self.kept or [], None
+        for number, (line, to, frame) in enumerate(kept):
+            self._later(within * number / len(kept), line, to, frame)
 
     def _fate(self) -> list[Seconds]:
         """Return after how long each copy of a frame arrives; an empty list loses it."""
@@ -103,8 +115,21 @@ class Network:
             return [0.0]
         if rng.random() < weather.loss:
             return []
-        copies = rng.choice((2, 3)) if rng.random() < weather.twice else 1
+        copies = rng.choice((2, 3)) if rng.random() < weather.twice else weather.copies
         return [rng.uniform(0.0, weather.delay) if rng.random() < weather.late else 0.0 for _ in range(copies)]
+
+    def _gather(self, line: Line, to: str, frame: bytes) -> None:
+        if not self._window:
+            asyncio.get_running_loop().call_later(WINDOW, self._shuffle, context=outside())
+        self._window.append((line, to, frame))
+        if len(self._window) >= self.weather.window:
+            self._shuffle()
+
+    def _shuffle(self) -> None:
+        window, self._window = self._window, []
+        self._rng.shuffle(window)
+        for line, to, frame in window:
+            self._soon(line, to, frame)
 
     def _soon(self, line: Line, to: str, frame: bytes) -> None:
         batch = self._batches.get((line.peer, to))

@@ -89,6 +89,7 @@ class Plan:
         hears: replies to sends, and acks, are heard by handlers.
         heals_at: when everything heals.
         concurrency: of each service.
+        replays: when all has healed, every direct frame comes once more, from the first one on.
     """
 
     seed: int
@@ -100,3 +101,4 @@ class Plan:
     hears: bool = False
     heals_at: Seconds = 10.0
     concurrency: int = 64
+    replays: bool = False

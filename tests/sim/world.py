@@ -15,6 +15,7 @@ from posthouse.runtime.seams import seeded_seams
 from posthouse.runtime.settings import Settings
 from posthouse.runtime.steps.intervening import replay
 from posthouse.testing.loop import LoopClock
+from tests.history.checker import Counts
 from tests.history.events import Fault, Invoked, Recorder, Told, refused
 from tests.sim.judge import left_in, read_everything
 from tests.sim.network import GOOD, Network
@@ -88,6 +89,7 @@ class World:
         points: how many points were passed.
         sent: what runs of handlers have sent, as their tables say.
         rested: it came to rest.
+        counts: how much there was of what, once it was judged.
         broker: the engine that all share.
     """
 
@@ -102,6 +104,7 @@ class World:
         self.points = 0
         self.sent: set[str] = set()
         self.rested = False
+        self.counts = Counts()
         self.name = f"sim-{plan.seed}"
         self.disk = MemoryDisk(self.name, power_cuts=True)
         loop = asyncio.get_running_loop()
@@ -378,6 +381,8 @@ class World:
             for place in self.places:
                 self._start(place)
             self.network.weather = self.plan.weather
+            if self.plan.replays:
+                self.network.kept = []
             programs = [self.loop.create_task(self._ask(ask)) for ask in self.plan.asks]
             events = [self.loop.create_task(self._happen(event)) for event in self.plan.events]
             await asyncio.sleep(self.plan.heals_at)
@@ -385,6 +390,10 @@ class World:
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(*programs, *events)
             self.rested = await self._rest()
+            if self.plan.replays:
+                self.network.replay(within=1.0)
+                await asyncio.sleep(1.0)
+                self.rested = await self._rest()
             await self.look()
             for place in self.places:
                 await self._stop(place)
