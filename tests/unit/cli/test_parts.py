@@ -16,7 +16,7 @@ from posthouse.cli.data import shown
 from posthouse.cli.logs import ForPeople, ForPrograms
 from posthouse.cli.notices import notice
 from posthouse.cli.options import Options
-from posthouse.cli.output import ago, moment, plain, size, table
+from posthouse.cli.output import ago, ahead, fold, listing, moment, plain, size, table
 from posthouse.cli.up import LONGEST_WAIT, wait_before
 
 
@@ -68,6 +68,41 @@ def test_a_narrow_terminal_folds_long_texts_and_no_name(monkeypatch: pytest.Monk
     assert 5 < len(lines) < 15
     assert max(map(len, lines)) < 80
     assert "\x1b" not in screen.getvalue()
+
+
+def test_a_sentence_is_folded_between_its_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    fold("one two three " * 10, before="so far: ")
+    in_a_pipe = capsys.readouterr().out
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+
+    fold("one two three " * 10, before="so far: ")
+    fold("x" * 60, before="an-id-that-is-long: ", below="  ")
+
+    assert len(in_a_pipe.splitlines()) == 1
+    first, *rest = screen.getvalue().splitlines()
+    assert first == "so far: one two three one two three one"
+    assert rest[0] == "        two three one two three one two"
+    assert max(map(len, screen.getvalue().splitlines())) <= 44
+
+
+def test_a_listing_has_its_texts_below_its_cells(capsys: pytest.CaptureFixture[str]):
+    listing(["COUNT#", "CODE"], [("1", "a.b"), ("1,000", "a.longer")], ["why \x1b[2J one", "why two"])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "COUNT  CODE",
+        "    1  a.b",
+        "    why \\x1b[2J one",
+        "1,000  a.longer",
+        "    why two",
+    ]
+
+
+def test_an_instant_is_ahead_or_was():
+    assert [ahead(at, 100.0) for at in (None, 0.0, float("inf"), 105.0, 90.0)] == ["-", "-", "-", "in 5 s", "10 s ago"]
 
 
 @pytest.mark.parametrize(
