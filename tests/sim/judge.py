@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from posthouse.protocol.inbox import Request
     from posthouse.protocol.outbox import Call
     from tests.history.events import Outcome
-    from tests.sim.world import World
+    from tests.sim.world import Place, World
 
 
 MANY = 100_000
@@ -45,6 +45,15 @@ def _op_of(row: Request) -> str:
     name = row.operation.split(".")[1]
     frame = run_of(row.frame).request if name in {"on_reply", "on_ack"} else row.frame
     return msgspec.json.decode(decode(frame).data, type=Job).op
+
+
+def open_tickets(place: Place) -> list[str]:
+    """Return which calls somebody in a process still waits for; of a caller without a store, the reply may be lost."""
+    if place.post is None or place.service == "guest":
+        return []
+    journal = place.post.journals.get(place.service)
+    tickets = [] if journal is None else list(journal.outbox._tickets)
+    return [f"{place.process} still waits for {ticket}" for ticket in (*tickets, *place.post.caller._waiting)]
 
 
 async def read_everything(world: World) -> None:

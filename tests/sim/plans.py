@@ -25,6 +25,7 @@ class Ask:
         deadline: after which it need not be done, from then; 0 for none.
         cancel_at: when it is canceled; 0 for never.
         drop_at: when the task that calls is canceled; 0 for never.
+        drop_after: after how many turns of the loop it is canceled; 0 for never.
     """
 
     at: Seconds
@@ -35,6 +36,7 @@ class Ask:
     deadline: Seconds = 0.0
     cancel_at: Seconds = 0.0
     drop_at: Seconds = 0.0
+    drop_after: int = 0
 
 
 @dataclass

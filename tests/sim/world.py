@@ -17,7 +17,7 @@ from posthouse.runtime.steps.intervening import replay
 from posthouse.testing.loop import LoopClock
 from tests.history.checker import Counts
 from tests.history.events import Fault, Invoked, Recorder, Told, refused
-from tests.sim.judge import left_in, read_everything
+from tests.sim.judge import left_in, open_tickets, read_everything
 from tests.sim.network import GOOD, Network
 from tests.sim.plans import Death
 from tests.sim.posts import PointedStore, Post
@@ -88,6 +88,7 @@ class World:
         wrong: what was seen to be wrong.
         points: how many points were passed.
         sent: what runs of handlers have sent, as their tables say.
+        dropped: how many tasks of programs were canceled in the middle.
         rested: it came to rest.
         counts: how much there was of what, once it was judged.
         broker: the engine that all share.
@@ -103,10 +104,14 @@ class World:
         self.wrong: list[str] = []
         self.points = 0
         self.sent: set[str] = set()
+        self.dropped = 0
         self.rested = False
         self.counts = Counts()
         self.name = f"sim-{plan.seed}"
-        self.disk = MemoryDisk(self.name, power_cuts=True)
+        power = [death for death in plan.deaths if death.power] + [
+            event for event in plan.events if event.what == "power"
+        ]
+        self.disk = MemoryDisk(self.name, power_cuts=bool(power))
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ProcessLoop)
         self.loop = loop
@@ -272,11 +277,19 @@ class World:
         asking = process.spawn(self._ask_here(place, process, ask), f"program {ask.job.op}")
         if ask.drop_at:
             self.loop.call_later(max(0.0, ask.drop_at - self.loop.time()), asking.cancel, context=outside())
+        if ask.drop_after:
+            for _ in range(ask.drop_after):
+                await asyncio.sleep(0)
+            asking.cancel()
+        asking.add_done_callback(self._count_dropped)
         if ask.cancel_at:
             await asyncio.sleep(max(0.0, ask.cancel_at - self.loop.time()))
             other = await self._someone(ask.caller)
             if other.process is not None:
                 other.process.spawn(self._cancel(other, ask), f"cancel {ask.job.op}")
+
+    def _count_dropped(self, asking: asyncio.Task[None]) -> None:
+        self.dropped += asking.cancelled()
 
     async def _someone(self, service: str) -> Place:
         while True:
@@ -395,8 +408,13 @@ class World:
                 await asyncio.sleep(1.0)
                 self.rested = await self._rest()
             await self.look()
+            await asyncio.sleep(1.0)  # who waits for what a sibling was told looks for it now and then
+            closed = [place.process for place in self.places if place.process is not None]
             for place in self.places:
+                self.wrong += open_tickets(place)
                 await self._stop(place)
+            left = [task for process in closed for task in process.tasks if not task.done()]
+            self.wrong += [f"{task} was left behind" for task in left]
             await registry.close()
             await ground.close()
 
@@ -423,16 +441,14 @@ class World:
 
     async def is_at_rest(self) -> bool:
         """Say whether no store has anything to do; what is parked is run again, as an operator would have it."""
-        for service in self.services():
-            left = await left_in(self, service)
+        all_left = [await left_in(self, service) for service in self.services()]
+        for left in all_left:
             if left.parked and self._replays < REPLAYS:
                 self._replays += 1
-                self.trace(None, "replays", service, *left.parked)
-                await self.someone_of(service).store.inner.commit(_replay_all, name="replay", flush=True)
+                self.trace(None, "replays", left.store, *left.parked)
+                await self.someone_of(left.store).store.inner.commit(_replay_all, name="replay", flush=True)
                 return False
-            if left.open or left.held > len(left.parked):
-                return False
-        return True
+        return not any(left.open or left.held > len(left.parked) for left in all_left)
 
     def services(self) -> list[str]:
         """Return the services that have stores."""
