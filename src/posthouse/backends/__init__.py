@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from posthouse.contracts.store import Store
     from posthouse.contracts.transport import Transport
 
-__all__ = ["SCHEMES", "STORES", "Scheme", "StoreScheme", "open_backend", "open_store"]
+__all__ = ["SCHEMES", "STORES", "Scheme", "StoreScheme", "open_backend", "open_store", "store_is_there"]
 
 
 class Scheme(NamedTuple):
@@ -52,19 +52,21 @@ class StoreScheme(NamedTuple):
     Attributes:
         module: where it is.
         maker: the function there that returns one.
+        finder: the function there that says whether one is there already.
         example: a URL of this kind, for errors.
         extra: the extra of our package that brings what the module imports; empty when nothing is missing.
     """
 
     module: str
     maker: str
+    finder: str
     example: str
     extra: str = ""
 
 
 STORES: Final[Mapping[str, StoreScheme]] = {
-    "memory": StoreScheme("posthouse.backends.sqlite.store", "memory_store", "memory:"),
-    "sqlite": StoreScheme("posthouse.backends.sqlite.store", "file_store", "sqlite:.posthouse"),
+    "memory": StoreScheme("posthouse.backends.sqlite.store", "memory_store", "memory_store_is_there", "memory:"),
+    "sqlite": StoreScheme("posthouse.backends.sqlite.store", "file_store", "file_store_is_there", "sqlite:.posthouse"),
 }
 
 
@@ -114,6 +116,20 @@ def open_store(
     check_part(service, "service")
     make: Callable[..., Store] = getattr(_module(scheme.module, name, scheme.extra), scheme.maker)
     return make(location, service=service, instance=instance, clock=clock, new_id=new_id)
+
+
+def store_is_there(url: str, *, service: str) -> bool:
+    """Say whether a service has a store at a URL already.
+
+    Raises:
+        ConfigError: nothing keeps URLs of this kind, or what keeps them is not installed.
+    """
+    name, colon, location = url.partition(":")
+    scheme = STORES.get(name.lower()) if colon else None
+    if scheme is None:
+        raise _unknown(url, "store", {name: scheme.example for name, scheme in STORES.items()})
+    is_there: Callable[..., bool] = getattr(_module(scheme.module, name, scheme.extra), scheme.finder)
+    return is_there(location, service=service)
 
 
 def _module(module: str, name: str, extra: str) -> ModuleType:

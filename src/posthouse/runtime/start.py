@@ -65,6 +65,7 @@ async def _connected(
     async with Host(settings) as host:
         if isinstance(service, Service) or store is not None:
             host.journals.allow(name, store=store, schema=service.schema if isinstance(service, Service) else ())
+            await host.journals.resume(name)
         if isinstance(service, Service) and serve:
             await host.serve(service)
         elif isinstance(service, Service) and service.events:

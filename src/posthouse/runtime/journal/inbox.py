@@ -20,11 +20,10 @@ from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.protocol.inbox import DEATHS, Request, RequestState
-from posthouse.protocol.lane import SELF, lane_of, number_of
+from posthouse.protocol.lane import SELF, lane_of
 from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
-from posthouse.runtime.steps.here import KEPT_FOR
-from posthouse.runtime.steps.receiving import DEPOSIT, Answer, Receiving
+from posthouse.runtime.steps.receiving import Answer, Receiving
 from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
 from posthouse.runtime.timers import timers_of
 from posthouse.runtime.workplace import Claim, Work
@@ -55,9 +54,6 @@ LOOK: Final[Seconds] = 1.0
 
 TAKE_OVER: Final[Seconds] = 2.0
 """How often dead instances are looked for."""
-
-FORGET: Final[Seconds] = 60.0
-"""How often deposits that nobody can repeat any more are looked for."""
 
 _IDLE_WORDS: Final = frozenset({"pending", "parked", "resync"})
 
@@ -148,7 +144,6 @@ class Inbox:
         self._put_back: list[PutBack] = []
         self._timer: Timer | None = None
         self._take_over = 0.0
-        self._forget = 0.0
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -168,7 +163,6 @@ class Inbox:
             name = runner.name
             runner.on_low = lambda name=name: self._low(name)
         self._take_over = now
-        self._forget = now + FORGET
         self.look(self._places)
         self._look_around()
 
@@ -373,9 +367,6 @@ class Inbox:
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
             self._heed(self._store.read(lambda books: books.dead(self._here.now())), self._bury)
-        if now >= self._forget:
-            self._forget = now + FORGET
-            self._run(self._forget_deposits, _nothing, name="forget deposits")
 
     def _look_for_due(self) -> None:
         self._heed(self._store.read(self._due), self.look)
@@ -387,20 +378,6 @@ class Inbox:
     def _bury(self, dead: list[str]) -> None:
         if dead:
             self._run(self._take_over_dead, self.look, name="take over")
-
-    def _forget_deposits(self, books: Books) -> None:
-        """Drop what was deposited so long ago that nobody can repeat it, unless it is still undecided."""
-        now = self._here.now()
-        for key in books.forget_keys(now):
-            if key.scope != DEPOSIT:
-                continue
-            place = int(key.reference)
-            for row in books.requests_at((place,)):
-                if row.state.decided:
-                    number = number_of(place)
-                    books.forget_requests(SELF, below=0, ranges=((number, number),))
-                else:
-                    books.add_key(msgspec.structs.replace(key, until=now + KEPT_FOR))
 
     def _heed(self, done: asyncio.Future[T], then: Callable[[T], object]) -> None:
         """Go on with what was read; if it could not be, the next look tries again."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from posthouse.backends import open_store
+from posthouse.backends import open_store, store_is_there
 from posthouse.errors import NotDurableError, StoreForeignError
 from posthouse.runtime.journal.journal import Journal
 
@@ -81,6 +81,12 @@ class OpenJournals:
             if journal is None:
                 journal = await self._opened(service)
         return journal
+
+    async def resume(self, service: str) -> None:
+        """Open the journal of a service whose store is there: an earlier process may have left calls under way."""
+        url, _ = self._allowed[service]
+        if await asyncio.to_thread(store_is_there, url, service=service):
+            await self.need(service)
 
     def of_store(self, store: str) -> Journal | None:
         """Return the journal whose store has this id."""

@@ -19,7 +19,7 @@ from posthouse.protocol.epoch import Identity
 from posthouse.protocol.lane import Numbers, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
 from posthouse.runtime.steps.asking import number_waiting, stamped
-from posthouse.runtime.steps.here import KEPT_BYTES, KEPT_FOR
+from posthouse.runtime.steps.forgetting import forget
 from posthouse.runtime.steps.wire import ack, word
 
 if TYPE_CHECKING:
@@ -323,26 +323,33 @@ class Relay:
 
     async def _adopt(self) -> None:
         """Take over the calls of instances that are gone."""
-        found = await self._store.read(self._orphans)
+        gone, found = await self._store.read(self._orphans)
         self._adopted = True
-        if not found:
+        if not gone and not found:
             return
         here = self._here
-        places = [call.place for call in found]
         frames = [(call.frame, here.instance, call.place) for call in found]
-        await self._store.commit(lambda books: books.set_frames(frames), name="adopt")
+
+        def adopt(books: Books) -> None:
+            books.set_frames(frames)
+            for instance in gone:  # what it ran is found by the rows that name it
+                books.leave(instance)
+
+        await self._store.commit(adopt, name="adopt")
         for call in found:
             self._outbox.remember(call)
-        adopted = set(places)
+        adopted = {call.place for call in found}
         self.hurry(lambda sent: sent.place in adopted)
 
-    def _orphans(self, books: Books) -> list[Call]:
+    def _orphans(self, books: Books) -> tuple[list[str], list[Call]]:
+        """Return the members that are gone, and the calls that nobody sends."""
         gone = set(books.dead(self._here.now()))
         if not gone and self._adopted:
-            return []
+            return [], []
         mine = self._here.instance
         sent = self._outbox.sent
-        return [
+        members = [member.instance for member in books.members() if member.instance in gone]
+        return members, [
             call
             for lane in books.lanes_out()
             for call in books.unsettled(lane)
@@ -350,16 +357,7 @@ class Relay:
         ]
 
     def _drop_old(self, books: Books) -> int:
-        now = self._here.now()
-        dropped = len(books.forget_keys(now))
-        for lane in books.lanes_out():
-            dropped += books.forget_calls(
-                lane=lane.lane,
-                below=min(lane.acked, lane.final.floor),
-                before=now - KEPT_FOR,
-                keep_bytes=KEPT_BYTES,
-            )
-        return dropped
+        return forget(books, self._here.now())
 
     def _dropped(self, count: int) -> None:
         """Only so many go in one step: while there are more, go on at the next sweep."""

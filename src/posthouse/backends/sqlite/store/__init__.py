@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from posthouse.clock import Clock
 
-__all__ = ["FileEngine", "MemoryDisk", "MemoryEngine", "SqliteStore", "file_store", "memory_store"]
+__all__ = [
+    "FileEngine",
+    "MemoryDisk",
+    "MemoryEngine",
+    "SqliteStore",
+    "file_store",
+    "file_store_is_there",
+    "memory_store",
+    "memory_store_is_there",
+]
 
 
 def file_store(
@@ -23,6 +32,17 @@ def file_store(
     """Return the store of a service in a data directory; it is not open yet."""
     engine = FileEngine(Path(location), service=service)
     return SqliteStore(engine, service=service, instance=instance, clock=clock, new_id=new_id)
+
+
+def file_store_is_there(location: str, *, service: str) -> bool:
+    """Say whether a service has a store in a data directory."""
+    return FileEngine(Path(location), service=service).path.exists()
+
+
+def memory_store_is_there(location: str, *, service: str) -> bool:
+    """Say that there is none that an earlier process has left: memory goes with its process."""
+    del location, service
+    return False
 
 
 def memory_store(

@@ -266,9 +266,10 @@ class Groups:
     async def _flush(self) -> UnavailableError | None:
         try:
             await do(self._engine, self._engine.flush)
-        except OSError as error:
+        except Exception as error:  # whatever it is: those who wait must be told, and the next group must run
+            why = error.strerror if isinstance(error, OSError) else repr(error)
             return NotFlushedError(
-                f"{self._engine.path} could not be flushed ({error.strerror}): what was committed may be lost",
+                f"{self._engine.path} could not be flushed ({why}): what was committed may be lost",
                 hint="Look at the disk (`dmesg`) and at the data directory.",
             )
         return None
