@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 FIRST_WAIT: Final[Seconds] = 0.1
 LONGEST_WAIT: Final[Seconds] = 30.0
+LONGEST_OF_WHO_SERVED: Final[Seconds] = 1.0
+"""Who was ready and died is missed; only who never gets so far has all the time in the world."""
+
 RAN_WELL: Final[Seconds] = 10.0
 """Who has run for so long starts again at once."""
 
@@ -61,9 +64,10 @@ def up(options: Options, app: str, bind: str | None, instances: tuple[str, ...],
     return asyncio.run(_System(options, settings, app, gateway=not no_gateway).run(counts))
 
 
-def wait_before(restart: int) -> Seconds:
+def wait_before(restart: int, *, had_served: bool = False) -> Seconds:
     """Return how long to hold off before the restart of this number (1, 2, ...) in a row."""
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(restart - 1, 16))
+    longest = LONGEST_OF_WHO_SERVED if had_served else LONGEST_WAIT
+    return min(longest, FIRST_WAIT * 2.0 ** min(restart - 1, 16))
 
 
 class _System:
@@ -153,7 +157,7 @@ class _System:
                 self._signals.asked.set()
                 break
             restarts = 1 if loop.time() - began > RAN_WELL else restarts + 1
-            wait = wait_before(restarts)
+            wait = wait_before(restarts, had_served=child.was_ready)
             text = f"{part.name} (pid {child.pid}) {said(status)}; starting it again in {wait:.1f} s"
             self._tell(part, "died", text, pid=child.pid, status=status, wait=wait)
             await self._asked_within(wait)

@@ -22,10 +22,12 @@ from posthouse.cli.up import LONGEST_WAIT, wait_before
 
 def test_restarts_wait_longer_each_time_up_to_a_limit():
     waits = [wait_before(restart) for restart in range(1, 30)]
+    waits_of_who_served = [wait_before(restart, had_served=True) for restart in range(1, 30)]
 
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_WAIT
+    assert waits_of_who_served == [min(wait, 1.0) for wait in waits]
 
 
 @pytest.mark.parametrize(("as_json", "stream"), [(True, "stdout"), (False, "stderr")])
