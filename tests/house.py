@@ -182,7 +182,7 @@ class House:
         )
 
     async def calls(self, operation: str, *, of: str) -> list[Call]:
-        """Return a service's calls of an operation, in the order of their numbers; those that wait for one come last."""
+        """Return a service's calls of an operation, in the order of their numbers; last those that have none."""
         rows = await self.read(of, lambda books: books.calls_listed(service=service_of(operation), limit=10_000))
         rows = sorted(rows, key=lambda row: (not row.place, row.place, row.created))
         return [row for row in rows if row.operation == operation]
