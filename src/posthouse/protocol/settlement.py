@@ -56,11 +56,19 @@ UNATTENDED: Final = Policy(attempts=8, base=1.0, cap=300.0, exhausted="park")
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised what it should not have, timed out, or asked for a retry."""
+    """The handler raised what it should not have, timed out, or asked for a retry.
+
+    Attributes:
+        cause: what happened, in words.
+        detail: the traceback.
+        after: when it wants to be tried again; None leaves that to the policy.
+        error: what was raised; None where nothing was.
+    """
 
     cause: str
     detail: str = ""
     after: Seconds | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

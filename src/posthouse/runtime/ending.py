@@ -161,4 +161,4 @@ def end_of(error: BaseException) -> End:
     if isinstance(error, PendingError):
         return Waits(str(error))
     told = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
-    return Failed("".join(told.format_exception_only()).strip(), "".join(told.format()))
+    return Failed("".join(told.format_exception_only()).strip(), "".join(told.format()), error=error)

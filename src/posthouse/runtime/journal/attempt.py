@@ -8,9 +8,18 @@ and its own rows, commit with its end.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.errors import CallDivergedError, CallUnknownError, ExpiredError, NotBuiltError, UsageError
+from posthouse.errors import (
+    CallDivergedError,
+    CallUnknownError,
+    ExpiredError,
+    NotBuiltError,
+    QueueFullError,
+    UnavailableError,
+    UnknownServiceError,
+    UsageError,
+)
 from posthouse.message.message import Mode
 from posthouse.message.names import service_of
 from posthouse.protocol.outbox import CallState, Wants
@@ -27,10 +36,14 @@ if TYPE_CHECKING:
     from posthouse.clock import Duration, Seconds
     from posthouse.contracts.store import Rows, Tail
     from posthouse.declare.operation import Operation
+    from posthouse.errors import PosthouseError
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.journal.journal import Journal
     from posthouse.runtime.outbound import Outbound
     from posthouse.runtime.workplace import Claim, Turn, Work, Workplace
+
+
+_NOT_ITS_FAULT: Final = (QueueFullError, UnavailableError)
 
 
 class JournaledAttempt(Attempt):
@@ -43,11 +56,13 @@ class JournaledAttempt(Attempt):
         calls: whether there are calls of this delivery in the books.
         tail: its transaction, once it has opened one.
         diverged: why it must not be run on: it asks otherwise than it did before.
+        unasked: why one of its requests was not stored, through no fault of its own: a full outbox, a store or a
+            service that is away. If it fails with that very error, it is tried again, and no attempt is counted.
     """
 
     __slots__ = (
         "_claim", "_counts", "_earlier", "_journal", "_unchecked",
-        "asks", "awaited", "calls", "diverged", "tail", "used",
+        "asks", "awaited", "calls", "diverged", "tail", "unasked", "used",
     )  # fmt: skip
 
     def __init__(self, place: Workplace, turn: Turn, work: Work, claim: Claim, journal: Journal) -> None:
@@ -62,6 +77,7 @@ class JournaledAttempt(Attempt):
         self.awaited: set[str] = set()
         self.tail: Tail | None = None
         self.diverged: CallDivergedError | None = None
+        self.unasked: PosthouseError | None = None
         self._unchecked: list[Outbound] = []
 
     # --- calls --------------------------------------------------------------------------------------------
@@ -80,8 +96,7 @@ class JournaledAttempt(Attempt):
         outbound = client.known(op)
         if outbound.mode is not Mode.JOURNALED:
             return await super().call(op, data, timeout=timeout, deadline=deadline)
-        if outbound.generation != self._place.parts.directory.generation:
-            await outbound.check(self._place.parts.directory, self._journal.knows)
+        await self._check(outbound)
         clock = self._place.parts.seams.clock
         encoded = outbound.encode(data)
         when = instant_of(deadline, clock=clock, inherited=self._message.deadline)
@@ -126,7 +141,9 @@ class JournaledAttempt(Attempt):
             if not self._turn.is_ending:  # the handler's own time-out: it goes on, and needs a slot for that
                 await self._place.resume(self._turn)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, _NOT_ITS_FAULT):
+                self.unasked = error
             await self._place.resume(self._turn)
             raise
         await self._place.resume(self._turn)
@@ -225,8 +242,17 @@ class JournaledAttempt(Attempt):
     async def leave(self) -> None:
         """Send what the cheaper modes carry; what is journaled leaves after the commit."""
         for outbound in self._unchecked:
-            await outbound.check(self._place.parts.directory, self._journal.knows)
+            await self._check(outbound)
         await super().leave()
+
+    async def _check(self, outbound: Outbound) -> None:
+        if outbound.generation == self._place.parts.directory.generation:
+            return
+        try:
+            await outbound.check(self._place.parts.directory, self._journal.knows)
+        except UnknownServiceError as error:
+            self.unasked = error
+            raise
 
     @property
     def leaves(self) -> bool:

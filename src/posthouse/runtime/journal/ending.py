@@ -26,7 +26,7 @@ from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import encode
 from posthouse.message.message import Kind
 from posthouse.protocol.inbox import RequestState
-from posthouse.protocol.settlement import Decided, Over, Waits, one_line, policy_for, settle
+from posthouse.protocol.settlement import Decided, Failed, Over, Waits, one_line, policy_for, settle
 from posthouse.runtime.answers import refusal_of
 from posthouse.runtime.ending import end_of
 from posthouse.runtime.journal.attempt import JournaledAttempt
@@ -122,6 +122,9 @@ class JournaledEnding:
         if isinstance(end, Decided) and isinstance(end.error, CallDivergedError):
             self._park(work, claim, end.error.code, str(end.error), "")
             return
+        if isinstance(end, Failed) and end.error is not None and _unasked(attempt) is end.error:
+            self._again_later(work, claim, end.error)
+            return
         waited_for = is_waited_for(work.message) and work.message.kind is Kind.REQUEST
         decision = settle(
             end,
@@ -208,13 +211,17 @@ class JournaledEnding:
             case LeaseLostError() | Ended.ANSWERS_CHANGED | GroupLostError():
                 self._again(work, claim, after=0.0, failures=claim.failures)
             case QueueFullError() | UnavailableError():
-                _log.warning("%s: %s is not stored yet, and runs again: %s", self._name, work.message.id, why)
-                after = full_jitter(3, base=BRIEFLY, cap=5.0, rng=self._rng)
-                self._again(work, claim, after=after, failures=claim.failures)
+                self._again_later(work, claim, why)
             case BaseException():
                 self.badly(work, end_of(why))
             case _:
                 self._again(work, claim, after=0.0, failures=claim.failures)
+
+    def _again_later(self, work: Work, claim: Claim, why: BaseException) -> None:
+        """Try again when it may be possible; it was not the handler's fault, and no attempt is counted."""
+        _log.warning("%s: %s is not stored yet, and runs again: %s", self._name, work.message.id, why)
+        after = full_jitter(3, base=BRIEFLY, cap=5.0, rng=self._rng)
+        self._again(work, claim, after=after, failures=claim.failures)
 
     def _row(self, claim: Claim, state: RequestState, *, due: float) -> PutBack:
         return PutBack(
@@ -244,6 +251,10 @@ class JournaledEnding:
         if work.claim is None:
             raise PosthouseError("a journaled run without a claim")
         return work.claim
+
+
+def _unasked(attempt: Attempt | None) -> BaseException | None:
+    return attempt.unasked if isinstance(attempt, JournaledAttempt) else None
 
 
 def fingerprint(name: str, code: str, reason: str, detail: str) -> str:
