@@ -25,9 +25,6 @@ _NUMBER_MASK: Final = (1 << NUMBER_BITS) - 1
 SELF: Final = 0
 """The lane of a store to itself: deposits that it adopted, replies and acks that its own handlers run for."""
 
-SELF_FIRST: Final = 1
-"""The lowest number of that lane: place 0 stands for no place at all."""
-
 WINDOW: Final = 1000
 """The most requests of a lane that are numbered and neither answered nor known to be parked."""
 

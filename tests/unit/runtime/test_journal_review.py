@@ -9,6 +9,8 @@ import pytest
 from msgspec import Struct
 
 from posthouse import Context, Service
+from posthouse.backends.sqlite.store.calls import CallBooks
+from posthouse.errors import UnavailableError
 from posthouse.protocol.inbox import RequestState
 from posthouse.runtime.steps.applying import APART
 from tests.house import House, journals_of, until
@@ -258,6 +260,110 @@ async def test_one_of_a_failed_batch_is_given_what_the_batch_was_told(house: Hou
 
     assert quoted == ["tea", "rum", "oil"]
     assert await open_numbers(house, "shop") == 0
+
+
+# --- several instances, and power cuts ------------------------------------------------------------------
+
+
+async def test_a_call_that_waits_is_numbered_by_a_sibling_of_an_instance_that_left(house: House):
+    prices = Service("prices")
+    quoted: list[int] = []
+
+    @prices.handler(key="sku")
+    async def quote(order: Order) -> None:
+        await asyncio.sleep(5)
+        quoted.append(order.qty)
+
+    await house.serve(prices)
+    one, two = await house.open(), await house.open()
+    await house.client_of(two).send(quote, Order("rum", 0))
+    await house.client_of(one).send(quote, Order("tea", 1))
+    await house.client_of(one).send(quote, Order("tea", 2))
+
+    await one.close()
+    await asyncio.sleep(60)
+
+    assert sorted(quoted) == [0, 1, 2]
+
+
+async def test_what_an_instance_did_not_ack_before_it_died_is_acked_by_a_sibling(house: House):
+    prices = Service("prices")
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        return order.qty
+
+    await house.serve(prices)
+    one: Any = await house.open()
+    two = await house.open()
+    await house.client_of(two).call(quote, Order("rum"))
+    await asyncio.sleep(20)
+    await house.client_of(one).call(quote, Order("tea"))
+    await one.die()
+
+    await until(lambda: house.requests("prices.quote"), lambda rows: not rows)
+
+
+async def test_a_call_is_taken_over_though_a_thousand_before_it_are_parked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    prices = Service("prices")
+
+    @prices.handler(attempts=1, exhausted="park")
+    async def quote(order: Order) -> int:
+        if order.sku == "bad":
+            raise ValueError(order)
+        return order.qty
+
+    def page(books: Any, lane: Any, *, after: int = -1, limit: int = 3) -> Any:
+        return unsettled(books, lane, after=after, limit=limit)
+
+    unsettled = CallBooks.unsettled
+    monkeypatch.setattr(CallBooks, "unsettled", page)
+    serving = await house.serve(prices)
+    one = await house.open()
+    for _ in range(6):
+        await house.client_of(one).send(quote, Order("bad"))
+    await house.bury(6)
+    await serving.close()
+    id = await house.client_of(one).send(quote, Order("good", 7))
+    await one.close()
+
+    client = await house.client()
+    asking = asyncio.ensure_future(client.reply(quote, id))
+    await asyncio.sleep(1)
+    await house.serve(prices)
+
+    assert await asking == 7
+
+
+async def test_what_was_taken_over_is_on_the_disk_before_it_is_sent(house: House):
+    house._disk._power_cuts = True
+    prices = Service("prices")
+    quoted: list[str] = []
+
+    @prices.handler()
+    async def quote(order: Order, ctx: Context) -> None:
+        quoted.append(ctx.id)
+        if order.sku == "tea":
+            two.vanish()
+            house._disk.power_cut("shop")
+
+    await house.serve(prices)
+    one: Any = await house.open()
+    two: Any = await house.open()
+    for host in (one, two):
+        await house.client_of(host).send(quote, Order("rum"))
+    await asyncio.sleep(20)  # nothing else is to be flushed then
+    quoted.clear()
+    [store] = one.stores
+    store._engine.flush = one.vanish  # committed, and not on the disk
+    with pytest.raises(UnavailableError):
+        await house.client_of(one).send(quote, Order("tea"))
+
+    await until(lambda: asyncio.sleep(0, quoted), bool)
+
+    assert quoted[0] in [call.id for call in await house.calls("prices.quote", of="shop")]
 
 
 # --- reading ------------------------------------------------------------------------------------------

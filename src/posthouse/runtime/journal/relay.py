@@ -23,7 +23,7 @@ from posthouse.runtime.steps.forgetting import forget
 from posthouse.runtime.steps.wire import ack, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from posthouse.clock import Seconds
@@ -335,7 +335,8 @@ class Relay:
             for instance in gone:  # what it ran is found by the rows that name it
                 books.leave(instance)
 
-        await self._store.commit(adopt, name="adopt")
+        # Flushed, as they are sent now: who stored them may have died before it did that.
+        await self._store.commit(adopt, name="adopt", flush=True)
         for call in found:
             self._outbox.remember(call)
         adopted = {call.place for call in found}
@@ -348,11 +349,11 @@ class Relay:
             return [], []
         mine = self._here.instance
         sent = self._outbox.sent
-        members = [member.instance for member in books.members() if member.instance in gone]
+        members = [member.instance for member in books.members() if member.instance in gone - {mine}]
         return members, [
             call
             for lane in books.lanes_out()
-            for call in books.unsettled(lane)
+            for call in _unsettled(books, lane)
             if call.state.asked and call.place not in sent and (call.owner in gone or call.owner == mine)
         ]
 
@@ -381,8 +382,9 @@ class Relay:
         known = self._outbox.lanes
         moved = {lane.lane for lane in lanes if lane.lane in known and known[lane.lane].peer != lane.peer}
         for lane in lanes:
-            if lane.lane in moved or lane.lane not in known:
-                self._outbox.known_lane(lane)
+            if lane.lane in moved or lane.lane not in known or lane.final.floor > known[lane.lane].final.floor:
+                self._outbox.known_lane(lane)  # who raised its floor may have died before it was acked
+            self._outbox.waiting |= lane.waiting > 0
         if moved:
             self._adopted = False  # answers may have been taken back, which nobody sends again
         final = {lane.lane: lane.final for lane in lanes}
@@ -425,6 +427,13 @@ def _bind(books: Books, number: int, peer: Identity) -> tuple[LaneOut, list[Call
         lane.pending += len(taken_back)
     books.save_lane_out(lane)
     return lane, taken_back
+
+
+def _unsettled(books: Books, lane: LaneOut) -> Iterator[Call]:
+    after = -1
+    while page := books.unsettled(lane, after=after):
+        yield from page
+        after = number_of(page[-1].place)
 
 
 def _weight(numbers: Numbers) -> int:

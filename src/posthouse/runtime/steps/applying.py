@@ -12,7 +12,7 @@ import msgspec
 from posthouse.message.message import Kind
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
-from posthouse.protocol.lane import SELF, SELF_FIRST, lane_of, number_of, place_of
+from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, Wants, step
 from posthouse.runtime.steps.asking import number_waiting
 from posthouse.runtime.steps.wire import outcome_bytes, outcome_told
@@ -204,7 +204,6 @@ def add_own(books: Books, id: str, operation: str, frame: bytes, here: Here, *, 
     own = books.lane_in(SELF)
     assert own is not None  # noqa: S101 - the contract of the books: it is always there
     epoch = books.identity.epoch
-    own.next = max(own.next, SELF_FIRST)
     request = Request(
         place_of(SELF, own.next),
         id,

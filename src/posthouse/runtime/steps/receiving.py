@@ -13,7 +13,7 @@ import msgspec
 from posthouse.message.message import Kind, Lane
 from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
-from posthouse.protocol.lane import SELF, SELF_FIRST, Numbers, place_of
+from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.here import KEPT_FOR
@@ -272,7 +272,6 @@ class Receiving:
         own = books.lane_in(SELF)
         assert own is not None  # noqa: S101 - the contract of the books: it is always there
         epoch = self._identity.epoch
-        own.next = max(own.next, SELF_FIRST)
         request = Request(
             place_of(SELF, own.next),
             message.id,
