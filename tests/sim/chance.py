@@ -104,7 +104,11 @@ def _death(rng: Random, asks: int) -> Death:
 def _event(rng: Random, places: dict[str, int]) -> Event:
     whom = rng.choice([service for service in places if service != "guest"])
     at, length = rng.uniform(0.1, BUSY), rng.choice((0.1, 1.0, 3.0))
-    what = rng.choice(("wipe", "cut", "sever", "power", "stop", "stop"))
+    what = rng.choice(("wipe", "cut", "sever", "power", "stop", "stop", "freeze", "freeze", "jump"))
+    if what == "freeze":
+        length = rng.choice((0.3, 3.0, 20.0))  # the last one is longer than a lease
+    if what == "jump":
+        whom, length = "shop", rng.choice((3600.0, 20.0, -1.0))
     if what == "sever":
         whom = rng.choice(("shop prices", "prices stock"))
     if what == "wipe" and "guest" in places:

@@ -160,6 +160,9 @@ class Network:
             self._world.point(target.process, f"hears {each}", "before")
         if target.process.is_dead:
             return
+        if target.process.is_frozen:  # it finds them when it goes on
+            target.process.run(asyncio.get_running_loop().call_soon, target.receive, line.peer, frames)
+            return
         target.process.run(target.receive, line.peer, frames)
         for each in said:
             self._world.point(target.process, f"hears {each}", "after")

@@ -66,13 +66,13 @@ class Event:
         at: when.
         what: wipe: the broker loses all. cut: a process cannot reach the broker. sever: two services cannot reach each
             other. power: the power is cut under a service. stop: a process ends in order, and comes back.
-            jump: a process's clock jumps.
+            freeze: a process takes no step. jump: the clock of a service jumps.
         whom: the service.
         length: how long it lasts; of a jump, how far.
     """
 
     at: Seconds
-    what: Literal["wipe", "cut", "sever", "power", "stop", "jump"]
+    what: Literal["wipe", "cut", "sever", "power", "stop", "freeze", "jump"]
     whom: str = ""
     length: Seconds = 1.0
 
@@ -90,7 +90,9 @@ class Plan:
         weather: of the network, until all heals.
         hears: replies to sends, and acks, are heard by handlers.
         heals_at: when everything heals.
+        patience: so many seconds after that all must be at rest.
         concurrency: of each service.
+        skew: how far the clocks of services are ahead.
         replays: when all has healed, every direct frame comes once more, from the first one on.
     """
 
@@ -102,5 +104,7 @@ class Plan:
     weather: Weather = GOOD
     hears: bool = False
     heals_at: Seconds = 10.0
+    patience: Seconds = 900.0
     concurrency: int = 64
+    skew: dict[str, Seconds] = field(default_factory=dict[str, float])
     replays: bool = False

@@ -7,8 +7,8 @@ network) runs in the context `outside`, and outlives everybody.
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from posthouse.testing.loop import SimulatedLoop
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROCESS: Final[ContextVar[Process | None]] = ContextVar("process", default=None)
+Held: TypeAlias = "tuple[Context, Callable[..., object], tuple[Any, ...]]"
+"""Something that was due: its context, and what was to be called."""
+
 _OUTSIDE: Final = Context()
 
 _ROUNDS: Final = 20
@@ -38,6 +41,8 @@ class Process:
         name: "prices.1/2".
         is_dead: nothing of it happens any more.
         is_closed: it has ended in order.
+        is_frozen: nothing of it happens for a while.
+        held: what was due meanwhile.
         tasks: what it has begun; weak, as the loop's own are.
         gone: done when it is dead.
         left: what had not ended when it died; held, since what is thrown away in the middle runs its `finally`.
@@ -49,6 +54,8 @@ class Process:
         self.name = f"{service}.{number}/{life}"
         self.is_dead = False
         self.is_closed = False
+        self.is_frozen = False
+        self.held: list[Held] = []
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.left: list[asyncio.Task[Any]] = []
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -57,6 +64,17 @@ class Process:
 
     def __repr__(self) -> str:
         return self.name
+
+    def freeze(self) -> None:
+        """Take no step for a while, as a process that is stopped, or whose machine is."""
+        self.is_frozen = True
+
+    def thaw(self) -> None:
+        """Go on where it was."""
+        self.is_frozen = False
+        held, self.held = self.held, []
+        for context, callback, args in held:
+            asyncio.get_running_loop().call_soon(callback, *args, context=context)
 
     def die(self) -> None:
         """Take no step any more."""
@@ -91,14 +109,15 @@ class ProcessLoop(SimulatedLoop):
         self.unhandled: list[str] = []
         self.set_exception_handler(self._note)
         self._unwinding = False
-        self._not_taken: list[tuple[Process, Callable[..., object], tuple[Any, ...]]] = []
+        self._not_taken: list[Held] = []
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
         """Call back in the next turn, if the process of the context lives then."""
         process = _PROCESS.get() if context is None else context.get(_PROCESS)
         if process is None:
             return super().call_soon(callback, *args, context=context)
-        return super().call_soon(self._step, process, callback, *args, context=context)
+        context = context or copy_context()
+        return super().call_soon(self._step, process, context, callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -107,7 +126,8 @@ class ProcessLoop(SimulatedLoop):
         process = _PROCESS.get() if context is None else context.get(_PROCESS)
         if process is None:
             return super().call_at(when, callback, *args, context=context)
-        return super().call_at(when, self._ring, process, callback, *args, context=context)
+        context = context or copy_context()
+        return super().call_at(when, self._ring, process, context, callback, *args, context=context)
 
     def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> asyncio.Task[Any]:
         """Start a task of the context's process."""
@@ -122,8 +142,8 @@ class ProcessLoop(SimulatedLoop):
     def unwind(self) -> None:
         """Let the tasks that are left run out, so that none is thrown away in the middle; their seams are dead."""
         self._unwinding = True
-        for process, callback, args in self._not_taken:  # a task that missed its step could not be canceled
-            process.run(self.call_soon, callback, *args)
+        for context, callback, args in self._not_taken:  # a task that missed its step could not be canceled
+            self.call_soon(callback, *args, context=context)
         for _ in range(_ROUNDS):
             left = asyncio.all_tasks(self)
             if not left:
@@ -142,14 +162,18 @@ class ProcessLoop(SimulatedLoop):
         turn(count)
         self.run_forever()
 
-    def _step(self, process: Process, callback: Callable[..., object], *args: Any) -> None:
-        if not process.is_dead or self._unwinding:
+    def _step(self, process: Process, context: Context, callback: Callable[..., object], *args: Any) -> None:
+        if process.is_frozen and not process.is_dead:
+            process.held.append((context, callback, args))
+        elif not process.is_dead or self._unwinding:
             callback(*args)
         else:
-            self._not_taken.append((process, callback, args))
+            self._not_taken.append((context, callback, args))
 
-    def _ring(self, process: Process, callback: Callable[..., object], *args: Any) -> None:
-        if not process.is_dead:
+    def _ring(self, process: Process, context: Context, callback: Callable[..., object], *args: Any) -> None:
+        if process.is_frozen:
+            process.held.append((context, callback, args))
+        elif not process.is_dead:
             callback(*args)
 
     def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ class Scene:
         """Do a job, and note what is seen of it."""
         self._runs += 1
         run = f"{job.op}#{self._who}.{self._runs}"
-        if job.effect == "id":
+        if job.effect != "row":
             return await self._do(service, job, ctx, run)
         self._note(Began(job.op, service, run, ctx.attempt))
         try:

@@ -37,8 +37,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STORED = ("shop", "prices", "stock")
-PATIENCE = 900.0
-"""So many seconds after everything has healed all must be at rest."""
+
+
+class PlaceClock(LoopClock):
+    """A clock that may be wrong, and may jump.
+
+    Args:
+        ahead: of the true time, in seconds.
+    """
+
+    def __init__(self, ahead: Seconds = 0.0) -> None:
+        super().__init__()
+        self.ahead = ahead
+
+    def now(self) -> float:
+        """Return what it thinks that the present moment is."""
+        return super().now() + self.ahead
 
 
 REPLAYS = 5
@@ -92,6 +106,7 @@ class World:
         rested: it came to rest.
         counts: how much there was of what, once it was judged.
         broker: the engine that all share.
+        clocks: what time it is, by service; the instances of one share a machine, and so a clock.
     """
 
     def __init__(self, plan: Plan, *, keep_trace: bool = False, watch: bool = True) -> None:
@@ -120,6 +135,7 @@ class World:
         self.places = [
             Place(service, number) for service, count in plan.places.items() for number in range(1, count + 1)
         ]
+        self.clocks = {service: PlaceClock(plan.skew.get(service, 0.0)) for service in plan.places}
         self._recorder = Recorder("world", self.records.append, now=self.loop.time)
         self._digest = hashlib.sha256()
         self._keep_trace = keep_trace
@@ -220,13 +236,9 @@ class World:
         place.lives += 1
         self._lives += 1
         process = place.process = Process(place.service, place.number, place.lives)
-        seams = seeded_seams(self.plan.seed * 1_000_003 + self._lives * 1009, clock=self.clock_of(place))
+        seams = seeded_seams(self.plan.seed * 1_000_003 + self._lives * 1009, clock=self.clocks[place.service])
         self.trace(process, "starts")
         process.spawn(self._live(place, process, seams), f"life of {process}")
-
-    def clock_of(self, place: Place) -> Any:
-        """Return the clock of a place."""
-        return LoopClock()
 
     async def _live(self, place: Place, process: Process, seams: Any) -> None:
         settings = Settings(env="test", transport=f"memory:{self.name}")
@@ -363,11 +375,20 @@ class World:
                     await self._stop(place)
                     await asyncio.sleep(event.length)
                     self._start(place)
+            case "freeze":
+                for place in here[:1]:
+                    await self._freeze(place, event.length)
             case "jump":
-                self.jump(event.whom, event.length)
+                self.clocks[event.whom].ahead += event.length
 
-    def jump(self, whom: str, by: Seconds) -> None:
-        """Let the clocks of a service jump."""
+    async def _freeze(self, place: Place, length: Seconds) -> None:
+        process = place.process
+        if process is None:
+            return
+        process.freeze()
+        await asyncio.sleep(length)
+        if process.is_frozen:
+            process.thaw()
 
     async def _cut(self, place: Place, length: Seconds) -> None:
         post = place.post
@@ -400,7 +421,7 @@ class World:
             events = [self.loop.create_task(self._happen(event)) for event in self.plan.events]
             await asyncio.sleep(self.plan.heals_at)
             await self._heal()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.plan.patience):
                 await asyncio.gather(*programs, *events)
             self.rested = await self._rest()
             if self.plan.replays:
@@ -408,7 +429,7 @@ class World:
                 await asyncio.sleep(1.0)
                 self.rested = await self._rest()
             await self.look()
-            await asyncio.sleep(1.0)  # who waits for what a sibling was told looks for it now and then
+            await self._tell_everybody()
             closed = [place.process for place in self.places if place.process is not None]
             for place in self.places:
                 self.wrong += open_tickets(place)
@@ -428,16 +449,24 @@ class World:
                 self._start(place)
             elif place.post is not None and not place.process.is_dead:
                 place.post.transport.heal()
+                if place.process.is_frozen:
+                    place.process.thaw()
         while not all(place.is_ready for place in self.places):
             await asyncio.sleep(0.1)
 
     async def _rest(self) -> bool:
-        until = self.loop.time() + PATIENCE
+        until = self.loop.time() + self.plan.patience
         while self.loop.time() < until:
             if await self.is_at_rest():
                 return True
             await asyncio.sleep(0.5)
         return False
+
+    async def _tell_everybody(self) -> None:
+        """Wait until nobody waits any more: for what a sibling was told, an instance looks every two seconds."""
+        until = self.loop.time() + 5.0
+        while self.loop.time() < until and any(map(open_tickets, self.places)):
+            await asyncio.sleep(0.5)
 
     async def is_at_rest(self) -> bool:
         """Say whether no store has anything to do; what is parked is run again, as an operator would have it."""
@@ -446,7 +475,7 @@ class World:
             if left.parked and self._replays < REPLAYS:
                 self._replays += 1
                 self.trace(None, "replays", left.store, *left.parked)
-                await self.someone_of(left.store).store.inner.commit(_replay_all, name="replay", flush=True)
+                await self.someone_of(left.store).store.commit(_replay_all, name="replay", flush=True)
                 return False
         return not any(left.open or left.held > len(left.parked) for left in all_left)
 
