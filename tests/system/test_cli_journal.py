@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -346,6 +348,16 @@ def test_in_prod_a_lane_goes_over_to_another_store_only_when_an_operator_says_so
 # --- stores that are damaged, or copies ---------------------------------------------------------------------
 
 
+def damage_a_page(path: Path) -> None:
+    """Overwrite a page that nothing but a look at everything would read."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        [[page]] = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'posthouse_keys_by_until'")
+        [[size]] = database.execute("PRAGMA page_size")
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(os.urandom(size))
+
+
 def test_doctor_says_of_each_store_whether_it_is_whole_and_where_it_should_be(place: Path):
     with Program("run", "app.py", cwd=place) as program:
         program.event("ready")
@@ -356,9 +368,7 @@ def test_doctor_says_of_each_store_whether_it_is_whole_and_where_it_should_be(pl
     copy = place / "copy"
     shutil.copytree(place / ".posthouse", copy)
     (copy / "stores" / "prices.db").write_bytes(os.urandom(4096))
-    with open(copy / "stores" / "stock.db", "r+b") as file:
-        file.seek(2 * 4096)
-        file.write(os.urandom(3 * 4096))
+    damage_a_page(copy / "stores" / "stock.db")
 
     bad = posthouse("doctor", "--data", str(copy), "--json", cwd=place)
     verdicts = {row["name"]: row for row in bad.records}
@@ -373,6 +383,7 @@ def test_doctor_says_of_each_store_whether_it_is_whole_and_where_it_should_be(pl
         "bad",
     ]
     assert "lies elsewhere" in verdicts["store shop"]["text"]
+    assert "; damaged: " in verdicts["store stock"]["text"]
     assert "the store of prices cannot be read, and is left out" in others.err
 
 
