@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from posthouse import Context, Service
+from posthouse import Context, Retry, Service
 from posthouse.backends.sqlite.store.calls import CallBooks
-from posthouse.errors import UnavailableError
+from posthouse.errors import StorageError, UnavailableError
+from posthouse.message.message import Kind, Lane, Message, Mode
 from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.lane import number_of
+from posthouse.runtime.steps import deciding
 from posthouse.runtime.steps.applying import APART
+from posthouse.runtime.steps.receiving import Arrived
 from tests.house import House, journals_of, until
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +38,10 @@ def stall(host: Any) -> None:
     [journal] = journals_of(host)
     assert journal._beating is not None
     journal._beating.cancel()
+
+
+def _pair(identity: Any) -> tuple[str, int]:
+    return identity.id, identity.epoch
 
 
 # --- answers ------------------------------------------------------------------------------------------
@@ -364,6 +372,94 @@ async def test_what_was_taken_over_is_on_the_disk_before_it_is_sent(house: House
     await until(lambda: asyncio.sleep(0, quoted), bool)
 
     assert quoted[0] in [call.id for call in await house.calls("prices.quote", of="shop")]
+
+
+# --- drains, and what is at fault ----------------------------------------------------------------------
+
+
+async def test_what_is_claimed_while_a_drain_begins_is_run_by_another_instance(house: House):
+    begun: list[str] = []
+
+    def prices(name: str) -> tuple[Service, Any]:
+        service = Service("prices")
+
+        @service.handler()
+        async def quote(order: Order) -> None:
+            begun.append(name)
+            if len(begun) == 1:
+                raise Retry(after=5)
+
+        return service, quote
+
+    service, quote = prices("first")
+    host = await house.serve(service)
+    await (await house.client()).send(quote, Order("tea"))
+    await until(lambda: asyncio.sleep(0, begun), bool)
+    sibling = await house._store("prices")
+    sibling.hold_limit = 100.0
+    slot = await sibling.tail()
+    await asyncio.sleep(6)  # now it is due again, and its claim waits for the slot
+
+    await host.drain()
+    slot.give_up()
+    await asyncio.sleep(0.5)
+    assert begun == ["first"]
+
+    await house.serve(prices("second")[0])
+    await until(lambda: asyncio.sleep(0, begun), lambda names: len(names) > 1)
+    assert begun == ["first", "second"]
+
+
+async def test_a_damaged_row_fails_none_of_those_that_end_with_it(house: House, monkeypatch: pytest.MonkeyPatch):
+    prices = Service("prices")
+    begun: list[int] = []
+    together = asyncio.Event()
+
+    @prices.handler(concurrency=10)
+    async def quote(order: Order) -> int:
+        begun.append(order.qty)
+        await together.wait()
+        return order.qty
+
+    def decide_all_but_one(books: Any, decision: Any, *rest: Any) -> Any:
+        if number_of(decision.place) == 1:
+            raise StorageError("it is damaged")
+        return decide_one(books, decision, *rest)
+
+    decide_one = deciding._decide_one
+    monkeypatch.setattr(deciding, "_decide_one", decide_all_but_one)
+    await house.serve(prices)
+    client = await house.client()
+    asking = [asyncio.ensure_future(client.call(quote, Order("tea", qty), timeout=60)) for qty in range(3)]
+    await until(lambda: asyncio.sleep(0, begun), lambda some: len(some) == 3)
+
+    together.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert (answers[0], answers[2]) == (0, 2)
+    assert (begun.count(0), begun.count(2)) == (1, 1)
+
+
+async def test_a_message_that_cannot_be_taken_in_holds_back_none_that_came_with_it(house: House):
+    prices = Service("prices")
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        return order.qty
+
+    host = await house.serve(prices)
+    client = await house.client()
+    assert await client.call(quote, Order("tea", 1)) == 1
+    [journal] = journals_of(host)
+    [caller] = journals_of(house.hosts[-1])
+    [lane] = caller.outbox.lanes.values()
+    stamps = Lane(*_pair(caller.store.identity), *_pair(lane.peer), -1, 0, b"", lane.epoch)
+    bad = Message(Kind.ACK, "", "prices", "shop", 0.0, b"no numbers", Mode.JOURNALED, lane=stamps)
+    asking = asyncio.ensure_future(client.call(quote, Order("tea", 2), timeout=0.3))
+    arrive = journal.inbox.arrive
+    journal.inbox.arrive = lambda arrived: arrive([Arrived(bad, b""), *arrived])
+
+    assert await asking == 2
 
 
 # --- reading ------------------------------------------------------------------------------------------

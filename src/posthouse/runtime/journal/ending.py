@@ -193,7 +193,7 @@ class JournaledEnding:
             _log.error("%s gives up %s: %s\n%s", self._name, work.message.id, over.reason, over.detail)
         else:
             _log.info("%s answers %s with %s: %s", self._name, work.message.id, over.code, over.reason)
-        self._journal.inbox.decide(Ending((work,), (decision,), None, self._not_decided))
+        self._journal.inbox.decide(Ending((work,), (decision,), None, self._not_given_up))
 
     def _park(self, work: Work, claim: Claim, code: str, reason: str, detail: str) -> None:
         row = self._row(claim, RequestState.PARKED, due=NEVER)
@@ -216,6 +216,13 @@ class JournaledEnding:
                 self.badly(work, end_of(why))
             case _:
                 self._again(work, claim, after=0.0, failures=claim.failures)
+
+    def _not_given_up(self, work: Work, why: Ended | BaseException) -> None:
+        """The books did not take even that it is given up; what is wrong with them is no reason to try at once."""
+        if isinstance(why, Ended | LeaseLostError):
+            self._not_decided(work, why)
+        else:
+            self._again_later(work, self._claim(work), why)
 
     def _again_later(self, work: Work, claim: Claim, why: BaseException) -> None:
         """Try again when it may be possible; it was not the handler's fault, and no attempt is counted."""

@@ -14,7 +14,7 @@ import msgspec
 
 from posthouse.contracts.store import Deceased
 from posthouse.contracts.transport import ACCEPTED
-from posthouse.errors import PosthouseError
+from posthouse.errors import PosthouseError, UnavailableError
 from posthouse.flow.backoff import full_jitter
 from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode
@@ -207,7 +207,17 @@ class Inbox:
             name="receive",
             flush=flush,
             weight=len(arrived),
+            refused=lambda error: self._not_received(arrived, error),
         )
+
+    def _not_received(self, arrived: Sequence[Arrived], error: BaseException) -> None:
+        """One of these cannot be taken in, now or later: let it not hold back the others."""
+        if len(arrived) > 1:
+            for each in arrived:
+                self._receive_some((each,))
+            return
+        [each] = arrived
+        _log.error("%s: message %s could not be taken in", self._here.service, each.message.id, exc_info=error)
 
     def _room(self, operation: str) -> int:
         place = self._places.get(operation)
@@ -259,6 +269,9 @@ class Inbox:
             self._run(_nothing, lambda _: self._courier.answer(acts), name="answer", flush=True)
 
     def _hand_over(self, claimed: Sequence[tuple[Request, Message]]) -> None:
+        if not self._taking:  # a drain has begun meanwhile, and nobody would wait for their handlers
+            self._let_go([request for request, _message in claimed])
+            return
         by_operation: dict[str, list[Work]] = {}
         for request, message in claimed:
             claim = Claim(request.place, request.attempt, request.failures, request.deaths)
@@ -269,6 +282,22 @@ class Inbox:
             by_operation.setdefault(request.operation, []).append(work)
         for operation, works in by_operation.items():
             self._places[operation].runner.take(works)
+
+    def _let_go(self, claimed: Sequence[Request]) -> None:
+        """Put requests back that nobody has begun with."""
+        if claimed and not self._put_back:
+            self._loop.call_soon(self._put_all_back)
+        for request in claimed:
+            row = PutBack(
+                request.operation,
+                request.place,
+                request.attempt,
+                RequestState.RECEIVED,
+                due=request.due,
+                failures=request.failures,
+                deaths=request.deaths,
+            )
+            self._put_back.append(row)
 
     # --- claiming -------------------------------------------------------------------------------------------
 
@@ -498,6 +527,10 @@ class Inbox:
             if error is None:
                 self._answer(endings, done.result())
                 return
+            if len(endings) > 1 and not isinstance(error, UnavailableError):
+                for ending in endings:  # one of them is at fault, and the others must not fail with it
+                    self._decide((ending,))
+                return
             if not isinstance(error, PosthouseError):
                 _log.error("deciding failed in a way that it should not", exc_info=error)
             for ending in endings:
@@ -572,9 +605,21 @@ class Inbox:
         flush: bool = False,
         weight: int = 1,
         failed: Callable[[], None] | None = None,
+        refused: Callable[[BaseException], None] | None = None,
         failures: int = 0,
     ) -> None:
-        """Run a step until it succeeds: what it does is due, and nobody else does it."""
+        """Run a step until it succeeds: what it does is due, and nobody else does it.
+
+        Args:
+            step: what to do.
+            then: is given what it returned.
+            name: of the step.
+            flush: something leaves because of it.
+            weight: how many rows it is about.
+            failed: is called instead of another try.
+            refused: the same, where it is not the store that failed, so that another try would fail as well.
+            failures: how often it has failed.
+        """
         self._count(1)
 
         def over(done: asyncio.Future[T]) -> None:
@@ -584,6 +629,8 @@ class Inbox:
                 error = done.exception()
                 if error is None:
                     then(done.result())
+                elif refused is not None and not isinstance(error, UnavailableError):
+                    refused(error)
                 elif failed is not None:
                     _log.warning("%s: %s", self._here.service, error)
                     failed()
@@ -596,7 +643,7 @@ class Inbox:
                 self._count(-1)
 
         def retry() -> None:
-            self._run(step, then, name=name, flush=flush, weight=weight, failures=failures + 1)
+            self._run(step, then, name=name, flush=flush, weight=weight, refused=refused, failures=failures + 1)
 
         self._store.commit(step, name=name, flush=flush, weight=weight).add_done_callback(over)
 
