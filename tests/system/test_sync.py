@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from posthouse import NotServedError, OutcomeUnknownError, Reject, Service, UsageError
+from posthouse import NotServedError, PendingError, Reject, Service, UsageError
 from posthouse.errors import ConfigError, UnknownServiceError
 from posthouse.sync import SyncClient, SyncContext, connect
 
@@ -107,7 +107,7 @@ def test_it_calls_sends_and_publishes(world: World):
 def test_it_raises_what_the_other_door_raises(world: World):
     with pytest.raises(No, match="not today"):
         world.client.call(world.echo, Step("no"), timeout=BOUND)
-    with pytest.raises(OutcomeUnknownError):
+    with pytest.raises(PendingError):
         world.client.call(world.hang, Step(), timeout="50ms")
     with pytest.raises(UsageError):
         world.client.call(world.echo, Step(), timeout="soon")

@@ -69,7 +69,7 @@ begun, handled = open_record(f"begun-{os.getpid()}"), open_record("handled")
 chance = random.Random()
 
 
-@office.handler(http="POST /letters", status=202)
+@office.handler(http="POST /letters", status=202, mode="queued")
 async def take(letter: Letter) -> None:
     write(begun, letter.name)
     if FAULT == "settles-first":  # says that it is done, and does it a moment later
