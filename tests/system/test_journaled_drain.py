@@ -61,7 +61,7 @@ def test_what_has_begun_is_finished_and_nothing_stays_claimed(yard: JournaledYar
 
 
 def test_what_outlasts_the_grace_is_put_back_and_has_one_effect(yard: JournaledYard) -> None:
-    stops_under_load(yard, stops=2, grace=SHORT, pause=2.0)
+    stops_under_load(yard, stops=4, grace=SHORT, pause=2.0)
 
     report = yard.end(within=60)
     assert not report.findings, report
