@@ -260,10 +260,13 @@ def test_a_failed_request_is_replayed_only_as_a_new_one(serving: Program, place:
     why(place, id, "done by shop")
     [letter] = run(place, "dead", "ls")
 
+    shown = posthouse("dead", "show", id, cwd=place)
     left = posthouse("dead", "replay", letter["id"], cwd=place)
     [anew] = run(place, "dead", "replay", letter["id"], "--as-new")
     why(place, anew["new_id"], "parked at prices")  # nobody waits for the new one, so it is left to an operator
 
+    assert f"dead letter  {letter['id']}" in shown.out
+    assert "that of a call which its handler made" in shown.err
     assert (left.status, left.out) == (1, "0 replayed\n")
     assert "--as-new" in left.err
     assert (letter["state"], anew["outcome"]) == ("failed", "replayed")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEEPEST: Final = 8
 """Calls within calls are followed so far."""
 
+_NOTHING: Final = msgspec.Raw(b"null")
 _ID_LENGTH: Final = 32
 _EARLIEST: Final = 1.6e9
 _LATEST: Final = 1e10
@@ -80,7 +81,7 @@ class OutcomeSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a request: data, or why there is none."""
 
     done: bool
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = _NOTHING
     code: str = ""
     message: str = ""
 
@@ -184,7 +185,7 @@ class Conversation(msgspec.Struct, kw_only=True, omit_defaults=True):
     operation: str
     caller: str = ""
     asked: Instant = 0.0
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = _NOTHING
     call: CallSeen | None = None
     request: RequestSeen | None = None
     outcome: OutcomeSeen | None = None
@@ -278,11 +279,15 @@ async def of_call(
         return conversation
     opened = Identity(store.identity.id, store.identity.epoch if lane is None else lane.epoch)
     number = -1 if not call.place else number_of(call.place)
-    row, conversation.request = await replier.read(lambda books: _at_replier(books, stores, replier, opened, number))
-    if row is not None:
+    place, row, conversation.request = await replier.read(
+        lambda books: _at_replier(books, stores, replier, opened, number)
+    )
+    if row is not None and conversation.outcome is None:
+        _read_outcome(conversation, row.outcome)
+    if place is not None:
         if seen is not None:
-            seen.add((replier.service, row.place))
-        await _see_row(stores, replier, conversation, row, depth=depth)
+            seen.add((replier.service, place))
+        await _see_place(stores, replier, conversation, place, depth=depth)
     return conversation
 
 
@@ -293,7 +298,8 @@ async def of_request(stores: Stores, store: Store, request: Request) -> Conversa
     _read_message(conversation, message_of(request.frame))
     _see_replier(stores, conversation)
     conversation.request = await store.read(lambda books: _request(books, stores, store, request))
-    await _see_row(stores, store, conversation, request, depth=0)
+    _read_outcome(conversation, request.outcome)
+    await _see_place(stores, store, conversation, request.place, depth=0)
     await _see_runs(conversation, store)
     return conversation
 
@@ -357,16 +363,17 @@ def instance_seen(stores: Stores, id: str) -> InstanceSeen | None:
 
 def _at_replier(
     books: Books, stores: Stores, store: Store, caller: Identity, number: int
-) -> tuple[Request | None, RequestSeen]:
-    """Return the row of a number in the lane of a caller, and what is to be said of it."""
+) -> tuple[int | None, Request | None, RequestSeen]:
+    """Return the place and the row of a number in the lane of a caller, and what is to be said of it."""
     lane = books.lane_from(caller)
     if lane is None or number < 0:
-        return None, RequestSeen(store=_store(store))
-    rows = books.requests_at((place_of(lane.lane, number),))
+        return None, None, RequestSeen(store=_store(store))
+    place = place_of(lane.lane, number)
+    rows = books.requests_at((place,))
     if rows:
-        return rows[0], _request(books, stores, store, rows[0])
+        return place, rows[0], _request(books, stores, store, rows[0])
     forgotten = lane.over.holds(number)
-    return None, RequestSeen(store=_store(store), forgotten=forgotten, floor=lane.over.floor)
+    return place, None, RequestSeen(store=_store(store), forgotten=forgotten, floor=lane.over.floor)
 
 
 def _request(books: Books, stores: Stores, store: Store, row: Request) -> RequestSeen:
@@ -387,14 +394,12 @@ def _request(books: Books, stores: Stores, store: Store, row: Request) -> Reques
     )
 
 
-async def _see_row(stores: Stores, store: Store, conversation: Conversation, row: Request, *, depth: int) -> None:
-    """Add what the replier's row leads to: its outcome, its dead letter, the calls that its handler made."""
-    if conversation.outcome is None:
-        _read_outcome(conversation, row.outcome)
-    letter, calls = await store.read(lambda books: (books.dead_at(row.place), books.calls_of(row.place)))
+async def _see_place(stores: Stores, store: Store, conversation: Conversation, place: int, *, depth: int) -> None:
+    """Add what is kept of a request at its replier, for longer than its row: its dead letter, its handler's calls."""
+    letter, calls = await store.read(lambda books: (books.dead_at(place), books.calls_of(place)))
     if letter is not None:
         conversation.letter = letter_seen(store.service, letter)
-        if not row.frame and conversation.call is None:  # the row's is dropped when it is decided
+        if conversation.data == _NOTHING:  # the row's was dropped when it was decided
             _read_message(conversation, message_of(letter.frame))
     if depth < DEEPEST:
         conversation.inside = [await of_call(stores, store, call, depth=depth + 1) for call in calls]
@@ -463,7 +468,7 @@ def _read_outcome(conversation: Conversation, stored: bytes) -> None:
     refusal = outcome.refusal
     conversation.outcome = OutcomeSeen(
         outcome.done,
-        as_json(outcome.data) if outcome.data else msgspec.Raw(b"null"),
+        as_json(outcome.data) if outcome.data else _NOTHING,
         "" if refusal is None else refusal.code,
         "" if refusal is None else refusal.message,
     )

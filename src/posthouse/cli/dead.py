@@ -79,11 +79,18 @@ def show(options: Options, id: str) -> int:
     from posthouse.cli.letters import letters
     from posthouse.cli.stores import visit_stores
 
-    async def work(stores: Stores) -> Letter | None:
+    async def found(stores: Stores, ids: set[str]) -> Letter | None:
         async for letter in letters(stores, Wanted()):
-            if id in {letter.id, letter.message_id}:
+            if ids & {letter.id, letter.message_id}:
                 return letter
         return None
+
+    async def work(stores: Stores) -> Letter | None:
+        letter = await found(stores, {id})
+        if letter is None and (within := await _letters_within(stores, id)):
+            letter = await found(stores, within)
+            output.say(f"{id} has no dead letter of its own; this is that of a call which its handler made")
+        return letter
 
     letter = visit_stores(options, work)
     if letter is None:
@@ -117,6 +124,19 @@ def show(options: Options, id: str) -> int:
     output.say(f"run it again:  posthouse dead replay {letter.id}{again}")
     output.say(f"give it up:    posthouse dead drop {letter.id}")
     return exits.FINE
+
+
+async def _letters_within(stores: Stores, id: str) -> set[str]:
+    """Return the letters of the calls that a request's handler made, and theirs: an error that it let pass."""
+    from posthouse.cli.conversation import conversations
+
+    left, found = await conversations(stores, id), set[str]()
+    while left:
+        conversation = left.pop()
+        left += conversation.inside
+        if conversation.letter is not None:
+            found.add(conversation.letter.id)
+    return found
 
 
 @dead.command()
