@@ -240,9 +240,9 @@ class House:
         return await self.dead(queue)
 
 
-def lossy(faults: Faults) -> Callable[[Any], Any]:
-    """Return what makes a transport fail to order, message by message."""
-    return lambda inner: WatchedTransport(inner, Record(), faults)
+def lossy(faults: Faults, record: Record | None = None) -> Callable[[Any], Any]:
+    """Return what makes a transport fail to order, message by message, and tells a record what went through it."""
+    return lambda inner: WatchedTransport(inner, record or Record(), faults)
 
 
 def unanswered(mode: str) -> type[Exception]:

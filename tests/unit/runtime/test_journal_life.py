@@ -10,9 +10,12 @@ from msgspec import Struct
 
 from posthouse import CallCanceledError, Context, ExpiredError, PendingError, Reject, Service
 from posthouse.errors import CallUnknownError, IdReusedError
+from posthouse.message.codec import encode
+from posthouse.message.message import Kind
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.outbox import CallState
 from posthouse.testing.faults import Faults
+from posthouse.testing.watched import Record
 from tests.house import House, lossy, until
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +176,23 @@ async def test_a_request_that_comes_again_while_it_runs_is_put_off_and_not_sent_
     assert await asking == "TEA"
     assert tries == 2
     assert prices.runs == ["tea"]
+
+
+async def test_a_request_that_comes_again_when_all_of_it_is_forgotten_is_not_run(house: House, prices: Prices):
+    record = Record()
+    prices.may_end.set()
+    server = await house.serve(prices.service)
+    host = await house.open(wrap=lossy(Faults(), record))
+    assert await house.client_of(host).call(prices.quote, Order("tea")) == "TEA"
+    await received(house)
+    [request] = record.of(Kind.REQUEST, "prices.quote")
+
+    host.transport.direct.send(server.peer, encode(request))
+    await asyncio.sleep(5)
+
+    assert prices.runs == ["tea"]
+    assert await requests(house) == []
+    assert await calls(house) == [CallState.DONE]
 
 
 # --- waiting again ------------------------------------------------------------------------------------

@@ -59,9 +59,8 @@ async def sent(client: Any, op: Any, data: Any) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("mode", ["volatile", "queued"])
-async def test_a_service_answers_again(house: House, mode: Any):
-    service, quote = prices(mode)
+async def test_a_service_answers_again(house: House, any_mode: Any):
+    service, quote = prices(any_mode)
     await house.serve(service)
     client = await house.client()
     assert await client.call(quote, News("a")) == "A"
