@@ -262,6 +262,7 @@ class Runner:
     def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
         place = self._place
         self._turns.pop(turn, None)
+        turn.is_over = True
         if turn.has_slot:
             place.give_slot(self)
         if turn.excused:

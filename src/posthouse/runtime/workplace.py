@@ -103,6 +103,7 @@ class Turn:
         thread: the thread of a plain `def` handler, which a time-out cannot end.
         excused: how many messages its worker does not count as pressing, since it waits for a reply.
         is_ending: whether it was canceled for good: by its time-out, or by a drain.
+        is_over: whether its task has ended.
     """
 
     __slots__ = (
@@ -111,6 +112,7 @@ class Turn:
         "expires",
         "has_slot",
         "is_ending",
+        "is_over",
         "task",
         "thread",
         "timed_out",
@@ -128,6 +130,7 @@ class Turn:
         self.thread: asyncio.Future[Any] | None = None
         self.excused = 0
         self.is_ending = False
+        self.is_over = False
 
 
 class Workplace:
@@ -211,7 +214,7 @@ class Workplace:
                 self._resuming.append((turn, woken))
 
     def _hold(self, turn: Turn) -> bool:
-        if turn.has_slot:
+        if turn.has_slot or turn.is_over:  # what a handler has left behind in a task of its own holds nothing
             return True
         if not turn.worker.slots.take():
             return False

@@ -481,3 +481,30 @@ async def test_what_lies_between_two_answers_is_not_read(house: House):
 
     assert asked == [(3, 3), (4 + APART, 5 + APART), (1_000_000, 1_000_000)]
     assert set(found) == {3, 4 + APART, 5 + APART, 1_000_000}
+
+
+async def test_a_call_that_outlives_its_handler_takes_no_slot_from_those_that_come(house: House):
+    shop, prices = Service("shop"), Service("prices")
+
+    @prices.handler()
+    async def quote(order: Order) -> int:
+        await asyncio.sleep(5)
+        return 1
+
+    async def fails() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("not today")
+
+    @shop.handler(concurrency=1, attempts=1)
+    async def buy(order: Order, ctx: Context) -> int:
+        if order.sku == "bad":
+            await asyncio.gather(ctx.call(quote, order), fails())
+        return 1
+
+    await house.serve(prices)
+    await house.serve(shop)
+    client = await house.client()
+    await client.send(buy, Order("bad"))
+    await asyncio.sleep(60)
+
+    assert await client.call(buy, Order("good")) == 1
