@@ -77,6 +77,7 @@ class Caller:
         self._seams = seams
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, Ticket] = {}
+        self._also: dict[str, list[Ticket]] = {}  # who waits for the same id at the same time: one reply is for all
         self._outstanding: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._next_expiry = _NEVER
@@ -131,7 +132,10 @@ class Caller:
             content_type,
             work=work,
         )
-        self._waiting[ticket.id] = ticket
+        if ticket.id in self._waiting:
+            self._also.setdefault(ticket.id, []).append(ticket)
+        else:
+            self._waiting[ticket.id] = ticket
         if expires < self._next_expiry:
             self._wake_at(expires)
         try:
@@ -168,8 +172,16 @@ class Caller:
 
     def forget(self, ticket: Ticket) -> None:
         """Wait no longer; a reply that comes still is dropped."""
-        if self._waiting.pop(ticket.id, None) is not None:
+        also = self._also.get(ticket.id)
+        if self._waiting.get(ticket.id) is ticket:
+            del self._waiting[ticket.id]
+            if also:
+                self._waiting[ticket.id] = also.pop(0)
             self._answered_by(ticket)
+        elif also is not None and ticket in also:
+            also.remove(ticket)
+        if also == []:
+            del self._also[ticket.id]
 
     def receive(self, reply: Message) -> None:
         """Give a reply to whoever waits for it."""
@@ -179,8 +191,9 @@ class Caller:
         if reply.refusal is not None and reply.refusal.code == NotServedError.code and self._goes_elsewhere(ticket):
             return
         self._answered_by(ticket)
-        if not ticket.reply.done():
-            ticket.reply.set_result(reply)
+        for each in (ticket, *self._also.pop(reply.id, ())):
+            if not each.reply.done():
+                each.reply.set_result(reply)
 
     def lost(self, peer: str, frames: list[bytes]) -> None:
         """A peer went away: what certainly did not reach it goes to another, the rest is unknown."""
@@ -200,13 +213,17 @@ class Caller:
         """Fail what still waits, and stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
-        for ticket in self._waiting.values():
+        for ticket in self._everybody():
             if not ticket.reply.done():
                 ticket.reply.set_exception(
                     OutcomeUnknownError(f"this process stopped before {ticket.name} had answered", message_id=ticket.id)
                 )
                 ticket.reply.exception()  # whoever waited may be gone already; that is no accident
         self._waiting.clear()
+        self._also.clear()
+
+    def _everybody(self) -> list[Ticket]:
+        return [*self._waiting.values(), *(ticket for also in self._also.values() for ticket in also)]
 
     def _goes_elsewhere(self, ticket: Ticket) -> bool:
         """Send a volatile request that an instance did not take, since it stops, to another one, if there is one."""
@@ -257,11 +274,11 @@ class Caller:
         now = self._loop.time()
         self._timer = None
         self._next_expiry = _NEVER
-        for ticket in [ticket for ticket in self._waiting.values() if ticket.expires <= now]:
+        for ticket in [ticket for ticket in self._everybody() if ticket.expires <= now]:
             self.forget(ticket)
             if not ticket.reply.done():
                 ticket.reply.set_exception(_too_late(ticket))
-        soonest = min((ticket.expires for ticket in self._waiting.values()), default=_NEVER)
+        soonest = min((ticket.expires for ticket in self._everybody()), default=_NEVER)
         if soonest < _NEVER:
             self._wake_at(soonest)
 
