@@ -25,6 +25,7 @@ def plan_of(seed: int) -> Plan:
         places["guest"] = 1
     plan = Plan(seed, places, hears=rng.random() < 0.4, concurrency=rng.choice((1, 3, 64)))
     plan.asks = sorted((_ask(rng, number, places) for number in range(rng.randint(4, 14))), key=lambda ask: ask.at)
+    plan.asks += [_again(rng, ask) for ask in plan.asks if rng.random() < (0.6 if ask.caller == "guest" else 0.1)]
     plan.weather = _weather(rng)
     plan.deaths = [_death(rng, len(plan.asks)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
     plan.events = [_event(rng, places) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
@@ -53,6 +54,11 @@ def _ask(rng: Random, number: int, places: dict[str, int]) -> Ask:
     if rng.random() < 0.15:
         ask.drop_at = at + rng.choice((0.00001, 0.01, 0.5))
     return ask
+
+
+def _again(rng: Random, ask: Ask) -> Ask:
+    """Return the same request once more, under the same id."""
+    return Ask(ask.at + rng.choice((0.0, 0.5, 3.0)), ask.caller, ask.verb, ask.job, timeout=ask.timeout)
 
 
 def _job(rng: Random, op: str, service: str, places: dict[str, int], *, depth: int) -> Job:

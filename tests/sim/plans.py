@@ -104,7 +104,7 @@ class Plan:
     weather: Weather = GOOD
     hears: bool = False
     heals_at: Seconds = 10.0
-    patience: Seconds = 900.0
+    patience: Seconds = 300.0
     concurrency: int = 64
     skew: dict[str, Seconds] = field(default_factory=dict[str, float])
     replays: bool = False
