@@ -78,6 +78,10 @@ async def _read_outcomes(world: World, service: str) -> None:
         job = msgspec.json.decode(decode(call.frame).data, type=Job)
         if job.effect == "row":
             world.note(None, _told(job.op, call))
+        elif job.effect == "id" and call.state is CallState.DONE and not job.no:
+            told = _told(job.op, call)
+            if world.outside.brought.get(call.id) != told.value:
+                world.wrong.append(f"{job.op} told {told.value!r}, and outside counts {world.outside.brought}")
 
 
 def _told(op: str, call: Call) -> Told:
@@ -102,6 +106,7 @@ def judged(world: World) -> list[str]:
     report = check([*world.records, *_sent_in_handlers(world), *_given_up(world)], "exactly_once")
     world.counts = report.counts
     wrong = [str(finding) for finding in report.findings]
+    wrong += [f"{op} ran under the ids {ids}" for op, ids in world.outside.ids.items() if len(ids) > 1]
     wrong += world.wrong
     if not world.rested:
         wrong.append("it did not come to rest")

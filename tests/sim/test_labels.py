@@ -11,9 +11,10 @@ from typing import Final
 
 import pytest
 
-from tests.sim.plans import Death, Plan
+from tests.sim.plans import Ask, Death, Plan
 from tests.sim.run import lived
 from tests.sim.scenes import after_a_death, everything
+from tests.sim.services import Job
 
 STEPS: Final = {
     "shop": """
@@ -65,6 +66,19 @@ def test_a_death_of_those_who_take_over_breaks_no_promise(label: str) -> None:
 
     assert label in world.died
     assert world.wrong == []
+
+
+@pytest.mark.parametrize("label", ["prices receive after", "prices settles before", "prices settles after"])
+def test_what_was_deposited_by_a_caller_without_a_store_is_not_lost_with_the_power(label: str) -> None:
+    plan = Plan(3, {"prices": 1, "guest": 1}, heals_at=5.0)
+    plan.asks = [Ask(1.0, "guest", "send", Job("deposit", to="prices.do", slow=1.0))]
+    plan.deaths = [Death(label, power=True)]
+
+    world = lived(plan)
+
+    assert world.died == [label]
+    assert world.wrong == []
+    assert world.counts.effects == 1
 
 
 @pytest.mark.slow
