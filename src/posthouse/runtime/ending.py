@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from posthouse.clock import seconds
 from posthouse.contracts.transport import ACCEPTED, Rejected, Released
@@ -148,8 +148,9 @@ class Ending:
             self._settle(work.delivery, outcome)
 
 
-def end_of(error: BaseException) -> End:
+def end_of(raised: BaseException) -> End:
     """Return what an exception that left a handler means."""
+    error = _meant(raised)
     if isinstance(error, Retry):
         try:
             after = None if error.after is None else seconds(error.after)
@@ -160,5 +161,20 @@ def end_of(error: BaseException) -> End:
         return Decided(error)
     if isinstance(error, PendingError):
         return Waits(str(error))
-    told = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
-    return Failed("".join(told.format_exception_only()).strip(), "".join(told.format()), error=error)
+    cause = traceback.TracebackException.from_exception(error)  # lives with a __str__ that raises
+    detail = traceback.TracebackException.from_exception(raised)
+    return Failed("".join(cause.format_exception_only()).strip(), "".join(detail.format()), error=error)
+
+
+def _meant(raised: BaseException) -> BaseException:
+    """Return the error that a group stands for: a TaskGroup wraps even a single one, and calls may expire together."""
+    errors = _in_group(raised)
+    is_one = len(errors) == 1 or all(isinstance(error, PendingError) for error in errors)
+    return errors[0] if is_one else raised
+
+
+def _in_group(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [inner for each in group.exceptions for inner in _in_group(each)]

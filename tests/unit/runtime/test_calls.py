@@ -239,6 +239,30 @@ async def test_a_decided_outcome_that_a_handler_lets_pass_travels_on(house: Hous
     assert len(runs) == 1
 
 
+async def test_what_a_task_group_wraps_means_what_it_means_alone(house: House, mode: Any):
+    pay, runs = Service("pay"), list[int]()
+
+    async def refuse(order: Order) -> None:
+        raise CardRefused("Bank", limit=order.qty)
+
+    @pay.handler(rejects=(CardRefused,), mode=mode)
+    async def charge(order: Order, ctx: Context) -> None:
+        runs.append(ctx.attempt)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse(order))
+            if order.qty == 2:
+                group.create_task(refuse(order))
+
+    await house.serve(pay)
+    client = await house.client()
+
+    with pytest.raises(CardRefused, match="Bank refused"):
+        await client.call(charge, Order("tea", 1))
+    assert runs == [1]
+    with pytest.raises(FailedError, match="2 sub-exceptions"):  # which of the two?
+        await client.call(charge, Order("tea", 2))
+
+
 # --- failures -----------------------------------------------------------------------------------------
 
 

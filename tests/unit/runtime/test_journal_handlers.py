@@ -407,6 +407,36 @@ async def test_a_handler_that_lets_a_pending_error_pass_rests_and_holds_nothing(
     assert (runs, attempts) == (["tea"], [1, 1])
 
 
+@pytest.mark.parametrize("timeouts", [("1s", "1s"), ("1s", "20s")])
+async def test_calls_that_are_pending_in_a_task_group_let_the_handler_rest_as_one_does(house: House, timeouts: Any):
+    till, slow = Service("till"), Service("slow")
+    may_end, runs, attempts = asyncio.Event(), list[str](), list[int]()
+
+    @slow.handler
+    async def work(order: Order) -> int:
+        runs.append(order.sku)
+        await may_end.wait()
+        return order.qty
+
+    @till.handler
+    async def sell(order: Order, ctx: Context) -> int:
+        attempts.append(ctx.attempt)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(ctx.call(work, Order("a", 1), timeout=timeouts[0]))
+            second = group.create_task(ctx.call(work, Order("b", 2), timeout=timeouts[1]))
+        return first.result() + second.result()
+
+    await house.serve(till, slow)
+    asking = asyncio.create_task((await house.client()).call(sell, Order("tea"), timeout="1h"))
+    await one_of(house, "till.sell", RequestState.SUSPENDED)
+    await asyncio.sleep(60)
+    may_end.set()
+
+    assert await asking == 3
+    assert sorted(runs) == ["a", "b"]
+    assert set(attempts) == {1}
+
+
 async def test_a_handler_that_rests_goes_on_elsewhere_when_its_instance_has_died(house: House):
     slow, may_end, runs = Service("slow"), asyncio.Event(), list[str]()
 
