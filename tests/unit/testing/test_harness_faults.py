@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,10 @@ class Orders:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.told: list[str] = []
-        self.service = orders = Service("orders", schema=["CREATE TABLE orders (id TEXT PRIMARY KEY, total REAL)"])
+        self.lives: list[str] = []
+        self.service = orders = Service(
+            "orders", schema=["CREATE TABLE orders (id TEXT PRIMARY KEY, total REAL)"], lifespan=self._live
+        )
         self.placed = placed = orders.event("placed", str)
 
         @orders.handler
@@ -66,6 +71,12 @@ class Orders:
                 return number
 
         self.place, self.ship, self.count = place, ship, count
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
+        self.lives.append("begin")
+        yield
+        self.lives.append("end")
 
 
 @pytest.fixture
@@ -158,6 +169,7 @@ async def test_a_crash_after_commit_makes_one_order(orders: Orders):
         await h.idle()
 
         assert reply == Price(9.5)
+        assert orders.lives == ["begin", "end", "begin"]
         assert h.attempts(orders.place) == 1
         assert await h.call(orders.count, None) == 1
         assert h.published(orders.placed) == ["o1"]
@@ -193,6 +205,7 @@ async def test_the_handler_that_hears_a_reply_has_heard_it_once_though_its_insta
         await h.call(orders.place, Place("o1"))
         await h.advance("1m")
 
+        assert orders.lives.count("begin") == 2
         assert orders.heard == orders.told == ["shipped o1"]
 
 
