@@ -84,12 +84,20 @@ def final_numbers(config: Config, store: CallerStore, lane: int) -> tuple[int, .
 
 
 def may_send(config: Config, store: CallerStore, lane: int, number: int) -> bool:
-    """Return whether order allows to send this row: with a key, every earlier row must be final."""
+    """Return whether order allows to send this row: with a key, no earlier row may hold it."""
     if not (config.ordered and config.order_held_by_caller):
         return True
     earlier = [row for rows in store.lanes[:lane] for row in rows]
     earlier.extend(store.lanes[lane][:number])
-    return all(row.state in FINAL for row in earlier)
+    return not any(_holds_key(config, row) for row in earlier)
+
+
+def _holds_key(config: Config, row: CallerRow) -> bool:
+    """Return whether later rows of its key must wait: until the replier has decided, and no longer.
+
+    If they waited for the handler that uses the answer, two handlers could wait for each other.
+    """
+    return row.state not in FINAL and not (config.answered_frees_key and row.state == ANSWERED)
 
 
 def _unsure(store: CallerStore) -> bool:
@@ -145,7 +153,7 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step[State]
     store = state.caller
     lane, rows = store.epoch, store.lanes[store.epoch]
     match state.memory:
-        case None if state.created < config.calls and not config.places:
+        case None if state.created < config.calls and (not config.places or _made_beside(store) < config.beside):
             payload = state.created
             label = f"application calls {payload}"
             made = state._replace(created=payload + 1)
@@ -174,6 +182,11 @@ def _new_calls(config: Config, mail: Mail, state: State) -> Iterator[Step[State]
             pass
 
 
+def _made_beside(store: CallerStore) -> int:
+    """Return how many calls the application has made beside its handler."""
+    return len(store.waiting) + sum(row.place == NOTHING for rows in store.lanes for row in rows)
+
+
 def _number(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     """Yield the numbering of the first call that waits, or the question whether it ever had a number."""
     store = state.caller
@@ -183,7 +196,7 @@ def _number(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
         if not state.net & bit:
             yield Step("caller probes", True, state._replace(net=state.net | bit))
         return
-    if config.ordered and any(row.state not in FINAL for rows in store.lanes for row in rows):
+    if config.ordered and any(_holds_key(config, row) for rows in store.lanes for row in rows):
         return
     rows = (*store.lanes[store.epoch], CallerRow(first.payload))
     numbered = with_lane(store, store.epoch, rows)._replace(waiting=tuple(rest))

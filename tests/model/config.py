@@ -27,6 +27,8 @@ class Config:
 
     places: int = 0
     """above 0: the calls are made by one handler, so many of them; `calls` leaves room for those that a restore lost"""
+    beside: int = 0
+    """... and so many, at most, by the application at any time beside it"""
 
     # --- what may happen
     cancel: bool = False
@@ -70,7 +72,9 @@ class Config:
     floor_is_lowest_open: bool = True
     cancel_decided_by_replier: bool = True
     order_held_by_caller: bool = True
-    """a row is sent only when every earlier row of its key is final"""
+    """a row is sent only when every earlier row of its key is answered or final"""
+    answered_frees_key: bool = True
+    """what is answered is decided at the replier, and nothing of its key waits for the handler's commit"""
     caller_epochs: bool = True
     """a restored caller opens a new lane"""
     reply_stamp_checked: bool = True
@@ -94,6 +98,8 @@ class Config:
     """a restored caller takes back what is answered and not committed: the lost history may have asked anew"""
     handler_ends_early: bool = False
     """a run of the handler may make fewer calls than an earlier one"""
+    handler_asks_together: bool = False
+    """the handler may make its next call before it is told of the one before"""
 
     # --- rules of the replier
     remembers: bool = True

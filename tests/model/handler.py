@@ -43,12 +43,13 @@ def steps(config: Config, state: State) -> Iterator[Step[State]]:
         yield _commit(config, state, run)
     if place == config.places:
         return
+    unmade = next((later for later in range(place, config.places) if _find(store, later) is None), config.places)
+    if unmade < config.places and (unmade == place or config.handler_asks_together) and state.created < config.calls:
+        rows = (*store.lanes[store.epoch], CallerRow(state.created, place=unmade))
+        called = state._replace(caller=with_lane(store, store.epoch, rows), created=state.created + 1)
+        yield Step(f"handler calls {state.created} as its call {unmade}", True, called)
     found = _find(store, place)
     if found is None:
-        if state.created < config.calls:
-            rows = (*store.lanes[store.epoch], CallerRow(state.created, place=place))
-            called = state._replace(caller=with_lane(store, store.epoch, rows), created=state.created + 1)
-            yield Step(f"handler calls {state.created} as its call {place}", True, called)
         return
     row = found[2]
     if row.state in {ANSWERED, UNKNOWN}:
