@@ -146,7 +146,10 @@ def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: He
             lane.pending -= 1
         standing.state = after
         standing.parked = False
-        updates.append((after, stored, stamps.replier_epoch, False, standing.place))
+        epoch = stamps.replier_epoch
+        if before is CallState.REDRIVING and after is CallState.DONE:
+            stored, epoch = _first_outcome(books, standing)
+        updates.append((after, stored, epoch, False, standing.place))
         if after.final:
             lane.final.add(stamps.number)
         if after is CallState.UNKNOWN:
@@ -157,6 +160,12 @@ def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: He
             _have_heard(books, standing, message, stored, here=here, result=result)
     if updates:
         books.set_calls(updates)
+
+
+def _first_outcome(books: Books, standing: Standing) -> tuple[bytes, int]:
+    """Return what a call that was done has come to, and in which epoch: that was used, whatever is told again."""
+    [call] = books.calls_at((standing.place,))
+    return call.outcome, call.outcome_epoch
 
 
 def _standings(books: Books, lane: int, numbers: Sequence[int]) -> dict[int, Standing]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from posthouse.protocol.lane import SELF, number_of
+from posthouse.runtime.steps.deposits import DEPOSIT
 from posthouse.runtime.steps.here import KEPT_BYTES, KEPT_FOR
-from posthouse.runtime.steps.receiving import DEPOSIT
 
 if TYPE_CHECKING:
     from posthouse.clock import Instant

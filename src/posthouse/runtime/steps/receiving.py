@@ -16,8 +16,17 @@ from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
 from posthouse.runtime.steps.deciding import end_calls
-from posthouse.runtime.steps.here import KEPT_FOR
-from posthouse.runtime.steps.wire import CANCELED, numbers_acked, outcome_of, reply_to, stamps_back, word
+from posthouse.runtime.steps.deposits import DEPOSIT, keep_refused, key_of, reused
+from posthouse.runtime.steps.wire import (
+    CANCELED,
+    digest_of,
+    numbers_acked,
+    outcome_bytes,
+    outcome_of,
+    reply_to,
+    stamps_back,
+    word,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,11 +38,11 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.wire import Word
 
-DEPOSIT: Final = "deposit"
-"""The scope of the keys of deposits: the ids of their messages."""
+AT_ONCE: Final = 256
+"""Rows that a handler of acks is to hear of are read so many at a time."""
 
 
-class Arrived:
+class Arrived(msgspec.Struct, eq=False, gc=False):
     """A message that came for the inbox.
 
     Attributes:
@@ -42,15 +51,12 @@ class Arrived:
         delivery: of the transport's copy; None when it came by the direct path.
     """
 
-    __slots__ = ("delivery", "frame", "message")
-
-    def __init__(self, message: Message, frame: bytes, delivery: Delivery | None = None) -> None:
-        self.message = message
-        self.frame = frame
-        self.delivery = delivery
+    message: Message
+    frame: bytes
+    delivery: Delivery | None = None
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False, gc=False):
     """A message for a caller.
 
     Attributes:
@@ -59,12 +65,9 @@ class Answer:
         message: what it is told.
     """
 
-    __slots__ = ("message", "peer", "store")
-
-    def __init__(self, peer: str, store: str, message: Message) -> None:
-        self.peer = peer
-        self.store = store
-        self.message = message
+    peer: str
+    store: str
+    message: Message
 
 
 class Received:
@@ -263,12 +266,14 @@ class Receiving:
         """Make a deposit a request of this store to itself; its id is its key."""
         message = each.message
         books = self._books
+        digest = digest_of(message.type, message.data)
         key = books.key(DEPOSIT, message.id)
         if key is not None:
-            self._ask_about(message, int(key.reference))
+            if key.digest == digest:
+                self._ask_about(message, int(key.reference))
+            else:
+                self._refuse(each)
             return
-        from posthouse.contracts.store import Key
-
         own = books.lane_in(SELF)
         assert own is not None  # noqa: S101 - the contract of the books: it is always there
         epoch = self._identity.epoch
@@ -277,7 +282,7 @@ class Receiving:
             message.id,
             message.type,
             RequestState.RECEIVED,
-            b"",
+            digest,
             each.frame,
             due=self._here.now(),
             deadline=message.deadline,
@@ -289,7 +294,15 @@ class Receiving:
         own.next += 1
         books.add_requests((request,))
         books.save_lane_in(own)
-        books.add_key(Key(DEPOSIT, message.id, b"", str(request.place), self._here.now() + KEPT_FOR))
+        books.add_key(key_of(message.id, digest, request.place, now=self._here.now()))
+
+    def _refuse(self, each: Arrived) -> None:
+        """Another request was deposited under this id before: tell who waits, or whoever reads the dead letters."""
+        message = each.message
+        if message.reply_to:
+            self._answer(message, None, outcome_bytes(reused(message.id)), 0)
+        else:
+            keep_refused(self._books, message, each.frame, now=self._here.now())
 
     def _ask_about(self, message: Message, place: int) -> None:
         """A deposit came again: whoever waits for its reply is told how it stands."""
@@ -314,16 +327,18 @@ class Receiving:
         return True
 
     def _run_for_acks(self, lane: LaneIn, before: int, floor: int, ranges: Sequence[tuple[int, int]]) -> None:
-        numbers = set(range(before, floor))
+        books = self._books
+        numbers = set(books.known(lane.lane, before, floor - 1))  # a floor may jump far over numbers without a row
         for first, last in ranges:
-            numbers.update(range(first, last + 1))
-        places = [place_of(lane.lane, number) for number in sorted(numbers) if not lane.over.holds(number)]
-        for row in self._books.requests_at(places):
-            name = self._here.ack_handlers.get(row.operation)
-            if name is not None and row.state.decided and row.frame:  # canceled before it came, it has none
-                run = ReplyRun(0, 0, row.frame, row.outcome)
-                add_own(self._books, row.id, name, run_to_bytes(run), self._here)
-                self.result.backlog.add(name)
+            numbers.update(books.known(lane.lane, first, last))
+        places = [place_of(lane.lane, number) for number in sorted(numbers)]
+        for at in range(0, len(places), AT_ONCE):
+            for row in books.requests_at(places[at : at + AT_ONCE]):
+                name = self._here.ack_handlers.get(row.operation)
+                if name is not None and row.state.decided and row.frame:  # canceled before it came, it has none
+                    run = ReplyRun(0, 0, row.frame, row.outcome)
+                    add_own(books, row.id, name, run_to_bytes(run), self._here)
+                    self.result.backlog.add(name)
 
     def _cancel(self, lane: LaneIn, message: Message, stamps: Lane) -> None:
         """Decide that a request is not done, if nobody has begun with it; `message` names its operation by now."""
