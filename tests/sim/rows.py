@@ -192,7 +192,7 @@ def _lane_out_change(before: LaneOut | None, lane: LaneOut, old: Pages, new: Pag
 def _keys(after: Pages) -> Iterator[str]:
     under_way: dict[tuple[str, str], str] = {}
     for call in after.places.values():
-        if call.key and not call.state.final:
+        if call.key and call.state.asked:
             other = under_way.setdefault((call.service, call.key), call.id)
             if other != call.id:
                 yield f"calls {other} and {call.id} of key {call.key!r} are both under way"

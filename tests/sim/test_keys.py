@@ -19,7 +19,6 @@ def asking(*inner: Job, op: str = "asks", together: bool = False) -> Job:
     return Job(op, to="prices.do", asks=list(inner), together=together, timeout=1.0)
 
 
-@pytest.mark.xfail(strict=True, reason="an outcome that is held by the handler keeps its own key")
 @pytest.mark.parametrize("together", [False, True])
 def test_a_handler_may_ask_twice_with_one_key(together: bool) -> None:
     plan = Plan(5, {"shop": 1, "prices": 1, "stock": 1}, heals_at=2.0, patience=60.0)
@@ -31,7 +30,6 @@ def test_a_handler_may_ask_twice_with_one_key(together: bool) -> None:
     assert world.wrong == []
 
 
-@pytest.mark.xfail(strict=True, reason="two handlers that each hold a key wait for each other's")
 def test_two_handlers_may_ask_with_two_keys_in_either_order() -> None:
     plan = Plan(5, {"shop": 1, "prices": 1, "stock": 1}, heals_at=2.0, patience=60.0)
     plan.asks = [

@@ -314,7 +314,7 @@ class Books(Protocol):
     def take_waiting(self, service: str, limit: int) -> list[Call]:
         """Take out the oldest that may be numbered: those without a key, and the first of each key that is free.
 
-        A key is free when no call of that key towards that service is numbered and not final.
+        A key is free when no call of that key towards that service is numbered and neither answered nor final.
         """
         ...
 
@@ -323,7 +323,15 @@ class Books(Protocol):
         ...
 
     def key_is_free(self, service: str, key: str) -> bool:
-        """Say whether no call of this key towards a service is waiting, or numbered and not final."""
+        """Say whether no call of this key towards a service waits, or is numbered and neither answered nor final."""
+        ...
+
+    def key_holder(self, service: str, key: str) -> Call | None:
+        """Return the call that others of its key towards a service wait for; None when the key is free.
+
+        It is the one with the lowest place of those that are numbered and neither answered nor final: after a restore
+        of the replier there may be several. Else it is the oldest that waits.
+        """
         ...
 
     def forget_calls(self, *, lane: int, below: int, before: Instant, keep_bytes: int) -> int:
@@ -506,10 +514,6 @@ class Books(Protocol):
 
     def requests_named(self, id: str) -> list[Request]:
         """Return all requests with an id: a request, and what was run here for its reply or its ack."""
-        ...
-
-    def key_holder(self, service: str, key: str) -> Call | None:
-        """Return the call that others of its key towards a service wait for; None when the key is free."""
         ...
 
     def call_tallies(self) -> list[CallTally]:

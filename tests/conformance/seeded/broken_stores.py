@@ -18,7 +18,7 @@ from posthouse.contracts.store import Books, LaneIn, LaneOut, Member, Rows, Stor
 from posthouse.errors import PosthouseError, StorageError
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
-from posthouse.protocol.outbox import Call
+from posthouse.protocol.outbox import Call, CallState
 from posthouse.testing import ManualClock
 from posthouse.testing.conformance import MakeStore, StoreSuite
 
@@ -554,6 +554,33 @@ class ForgetsToRenew(Page):
         return self.books.members()
 
 
+class HoldsAnsweredKeys(Page):
+    """Takes a key for held until what was answered is final."""
+
+    def key_is_free(self, service: str, key: str) -> bool:
+        """Look at the answered ones too."""
+        return not any(call.key == key and not call.state.final for call in self._towards(service) if key)
+
+    def take_waiting(self, service: str, limit: int) -> list[Call]:
+        """Leave what stands behind an answered one."""
+        held = {call.key for call in self._towards(service) if call.state is CallState.ANSWERED}
+        calls = self.books.take_waiting(service, limit)
+        self.books.add_waiting([call for call in calls if call.key in held])
+        return [call for call in calls if call.key not in held]
+
+    def _towards(self, service: str) -> list[Call]:
+        return self.books.calls_listed(service=service, limit=1000)
+
+
+class FindsTheNewestHolder(Page):
+    """Names the newest of those that hold a key."""
+
+    def key_holder(self, service: str, key: str) -> Call | None:
+        """Take the first of a list that begins with the newest."""
+        calls = self.books.calls_listed(service=service, final=False, limit=1000)
+        return next((call for call in calls if call.key == key and call.place and key), None)
+
+
 def with_page(page: type[Page]) -> type[Sound]:
     """Return a sound store with these books."""
     return type(page.__name__, (Sound,), {"page": page})
@@ -577,6 +604,10 @@ FAULTS: Final[dict[type[Any], str]] = {
     TakesBlockedKeys: "test_of_a_key_only_the_first_is_taken_and_only_while_none_is_under_way",
     LeavesWhatItTook: "test_those_that_wait_are_taken_out_in_order_each_once",
     FindsWaitingKeysFree: "test_a_key_is_free_when_none_of_it_waits_or_is_under_way",
+    HoldsAnsweredKeys: "test_a_key_is_free_when_none_of_it_waits_or_is_under_way",
+    FindsTheNewestHolder: (
+        "test_a_key_is_held_by_the_first_that_is_numbered_and_not_answered_else_by_the_oldest_that_waits"
+    ),
     ListsTheFinal: "test_unsettled_calls_are_those_of_the_lane_that_are_not_final_in_order",
     ForgetsTheUndecided: "test_calls_that_are_not_final_or_whose_delivery_is_undecided_stay",
     KeepsAllBytes: "test_the_newest_final_calls_stay_up_to_so_many_bytes",

@@ -17,13 +17,14 @@ from posthouse.message.codec import encode
 from posthouse.message.message import Lane
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.lane import Numbers, lane_of, number_of
-from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.protocol.outbox import RESEND_FIRST, CallState
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.forgetting import forget
+from posthouse.runtime.steps.resending import bind, due_of, unsettled
 from posthouse.runtime.steps.wire import ack, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from posthouse.clock import Seconds
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox, Sent
     from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.resending import Due
     from posthouse.runtime.timers import Timer, Timers
 
 _log: Final = logging.getLogger("posthouse.journal")
@@ -154,13 +156,13 @@ class Relay:
         places = [sent.place for sent in due]
         for sent in due:  # until it is read and sent, it is not due once more
             sent.due = self._timers.time() + 5.0
-        self._heed(self._store.read(lambda books: books.calls_at(places)), self._carry_again)
+        self._heed(self._store.read(lambda books: due_of(books, places)), self._carry_again)
 
-    def _carry_again(self, calls: list[Call]) -> None:
+    def _carry_again(self, due: Due) -> None:
         by_service: dict[str, list[tuple[Sent, bytes]]] = {}
-        for call in calls:
+        for call in due.calls:
             sent = self._outbox.sent.get(call.place)
-            lane = self._outbox.lanes.get(lane_of(call.place))
+            lane = due.lanes.get(lane_of(call.place))
             if sent is None or lane is None:
                 continue
             if not call.state.asked:
@@ -171,6 +173,9 @@ class Relay:
             if sent.unwanted or call.state is CallState.CANCEL_WANTED:
                 sent.unwanted = True
                 self._tell_canceled(call, lane, message)
+            if call.place in due.behind:
+                sent.due = self._timers.time() + RESEND_FIRST
+                continue
             by_service.setdefault(call.service, []).append((sent, encode(message)))
         for service, some in by_service.items():
             self._outbox.carry(service, some)
@@ -229,15 +234,15 @@ class Relay:
             return
         peer = Identity(stamps.replier_store, stamps.replier_epoch)
         lanes = [lane for lane in self._outbox.lanes.values() if lane.service == message.source]
+        numbers: list[int] = []
         for lane in lanes:
             if lane.peer.id and lane.peer.id != peer.id and not self._rebinds(lane, peer):
                 continue
             if lane.peer.id == peer.id and lane.peer.epoch >= peer.epoch:
                 continue
-            number = lane.lane
-            self._heed(
-                self._store.commit(lambda books, number=number: _bind(books, number, peer), name="bind"), self._bound
-            )
+            numbers.append(lane.lane)
+        if numbers:
+            self._heed(self._store.commit(lambda books: bind(books, numbers, peer), name="bind"), self._bound)
 
     def _rebinds(self, lane: LaneOut, peer: Identity) -> bool:
         """Say whether a lane goes over to another store: only where nobody can have the old one any more."""
@@ -257,15 +262,15 @@ class Relay:
         )
         return False
 
-    def _bound(self, bound: tuple[LaneOut, list[Call]] | None) -> None:
-        if bound is None:
-            return
-        lane, taken_back = bound
-        self._outbox.known_lane(lane)
-        fresh = [call for call in taken_back if call.place not in self._outbox.sent]
-        for call in fresh:
-            self._outbox.remember(call)
-        self.hurry(lambda sent: lane_of(sent.place) == lane.lane)
+    def _bound(self, bound: tuple[list[LaneOut], list[Call]]) -> None:
+        lanes, taken_back = bound
+        for lane in lanes:
+            self._outbox.known_lane(lane)
+        for call in taken_back:
+            if call.place not in self._outbox.sent:
+                self._outbox.remember(call)
+        numbers = {lane.lane for lane in lanes}
+        self.hurry(lambda sent: lane_of(sent.place) in numbers)
 
     # --- acks -----------------------------------------------------------------------------------------------
 
@@ -353,7 +358,7 @@ class Relay:
         return members, [
             call
             for lane in books.lanes_out()
-            for call in _unsettled(books, lane)
+            for call in unsettled(books, lane)
             if call.state.asked and call.place not in sent and (call.owner in gone or call.owner == mine)
         ]
 
@@ -407,33 +412,6 @@ class Relay:
             _log.warning("the store of %s could not be used: %s", self._here.service, error)
         else:
             _log.error("the relay of %s failed in a way that it should not", self._here.service, exc_info=error)
-
-
-def _bind(books: Books, number: int, peer: Identity) -> tuple[LaneOut, list[Call]] | None:
-    """Bind a lane to a store and its life; answers that an earlier life gave, and nobody has used, are open again."""
-    lane = books.lane_out(number)
-    if lane is None or lane.peer == peer:
-        return None
-    was = lane.peer
-    lane.peer = peer
-    taken_back: list[Call] = []
-    if was.id:
-        taken_back = [call for call in books.unsettled(lane) if call.state is CallState.ANSWERED]
-        for call in taken_back:
-            after = step(call.state, Heard.PEER_RESTORED)
-            if after is not None:
-                call.state = after
-        books.set_calls([(call.state, b"", 0, False, call.place) for call in taken_back])
-        lane.pending += len(taken_back)
-    books.save_lane_out(lane)
-    return lane, taken_back
-
-
-def _unsettled(books: Books, lane: LaneOut) -> Iterator[Call]:
-    after = -1
-    while page := books.unsettled(lane, after=after):
-        yield from page
-        after = number_of(page[-1].place)
 
 
 def _weight(numbers: Numbers) -> int:

@@ -63,7 +63,7 @@ WHERE service = ? AND place < 0 AND (
   ) AND NOT EXISTS (
     SELECT 1 FROM posthouse_calls AS other
     WHERE other.service = one.service AND other.key = one.key AND other.key <> '' AND other.state < 5
-      AND other.place > 0
+      AND other.place > 0 AND other.state <> 3
   )
 )
 ORDER BY place LIMIT ?
@@ -71,8 +71,25 @@ ORDER BY place LIMIT ?
 TAKE_OUT: Final = "DELETE FROM posthouse_calls WHERE place = ?"
 DROP_WAITING: Final = "DELETE FROM posthouse_calls WHERE id = ? AND place < 0"
 KEYED: Final = """
-SELECT 1 FROM posthouse_calls WHERE service = ? AND key = ? AND key <> '' AND state < 5 LIMIT 1
+SELECT 1 FROM posthouse_calls WHERE service = ? AND key = ? AND key <> '' AND state < 5 AND state <> 3 LIMIT 1
 """
+# The first of those that have a number, else the oldest of those that wait: they lie below 0.
+KEY_HOLDER: Final = select(
+    _WHOLE,
+    """
+FROM posthouse_calls WHERE place = coalesce(
+  (
+    SELECT place FROM posthouse_calls
+    WHERE service = :service AND key = :key AND key <> '' AND state < 5 AND state <> 3 AND place > 0
+    ORDER BY place LIMIT 1
+  ), (
+    SELECT place FROM posthouse_calls
+    WHERE service = :service AND key = :key AND key <> '' AND state < 5 AND place < 0
+    ORDER BY place LIMIT 1
+  )
+)
+""",
+)
 
 
 class CallBooks:
@@ -160,8 +177,13 @@ class CallBooks:
         self._sql.execute(DROP_WAITING, (id,))
 
     def key_is_free(self, service: str, key: str) -> bool:
-        """Say whether no call of this key towards a service is waiting, or numbered and not final."""
+        """Say whether no call of this key towards a service waits, or is numbered and neither answered nor final."""
         return not self._sql.execute(KEYED, (service, key)).fetchall()
+
+    def key_holder(self, service: str, key: str) -> Call | None:
+        """Return the call that others of its key towards a service wait for; None when the key is free."""
+        asked = {"service": service, "key": key}
+        return next(map(call_of, self._sql.execute(KEY_HOLDER, asked).fetchall()), None)
 
     def forget_calls(self, *, lane: int, below: int, before: Instant, keep_bytes: int) -> int:
         """Drop final calls below a number of a lane that are older, or beyond the newest `keep_bytes`."""

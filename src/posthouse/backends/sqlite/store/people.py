@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from posthouse.backends.sqlite.store.damage import damaged_rows
 from posthouse.backends.sqlite.store.sums import (
-    CALL,
     CALL_STATES,
     REQUEST,
     REQUEST_STATES,
-    call_of,
     request_of,
     select,
 )
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Instant
     from posthouse.protocol.inbox import Request
-    from posthouse.protocol.outbox import Call
 
 _SUMS: Final = "sum, frame_sum, outcome_sum"
 _IDS: Final = """
@@ -32,13 +29,6 @@ UNION SELECT key FROM posthouse_keys WHERE scope = 'deposit' AND key >= :first A
 ORDER BY 1 LIMIT :limit
 """
 _REQUESTS_NAMED: Final = select(f"{REQUEST}, {_SUMS}", "FROM posthouse_requests WHERE id = ? ORDER BY place")
-# The one that has a number, else the oldest of those that wait: they lie below 0.
-KEY_HOLDER: Final = select(
-    f"{CALL}, {_SUMS}",
-    """
-FROM posthouse_calls WHERE service = ? AND key = ? AND key <> '' AND state < 5 ORDER BY place < 0, place LIMIT 1
-""",
-)
 _CALL_TALLIES: Final = """
 SELECT service, state, parked, count(*), min(created) FROM posthouse_calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
@@ -67,10 +57,6 @@ class PeopleBooks:
     def requests_named(self, id: str) -> list[Request]:
         """Return all requests with an id: a request, and what was run here for its reply or its ack."""
         return list(map(request_of, self._sql.execute(_REQUESTS_NAMED, (id,)).fetchall()))
-
-    def key_holder(self, service: str, key: str) -> Call | None:
-        """Return the call that others of its key towards a service wait for; None when the key is free."""
-        return next(map(call_of, self._sql.execute(KEY_HOLDER, (service, key)).fetchall()), None)
 
     def call_tallies(self) -> list[CallTally]:
         """Count the calls by service, state and whether they are parked there."""

@@ -181,7 +181,8 @@ class CallTests(OnOneStore):
 
     async def test_of_a_key_only_the_first_is_taken_and_only_while_none_is_under_way(self, store: Store):
         def make(books: Books) -> None:
-            lane_with(books, [call(0, key="busy"), final(1, key="free")])
+            answered = call(8, key="told", state=CallState.ANSWERED, wants=Wants.HANDLER)
+            lane_with(books, [call(0, key="busy"), final(1, key="free"), answered])
             books.add_waiting(
                 [
                     waiting(2, key="busy"),
@@ -190,13 +191,15 @@ class CallTests(OnOneStore):
                     waiting(5),
                     waiting(6, key="new"),
                     waiting(7, key="busy", service="mail"),
+                    waiting(9, key="told"),
+                    waiting(10, key="told"),
                 ]
             )
 
         await store.commit(make, name="make")
 
         taken = await store.commit(lambda books: books.take_waiting("stock", 10), name="take")
-        assert numbers(taken) == [3, 5, 6]
+        assert numbers(taken) == [3, 5, 6, 9]
 
     async def test_the_next_of_a_key_is_taken_when_the_one_before_is_final(self, store: Store):
         def make(books: Books) -> None:
@@ -214,17 +217,35 @@ class CallTests(OnOneStore):
 
     async def test_a_key_is_free_when_none_of_it_waits_or_is_under_way(self, store: Store):
         def make(books: Books) -> None:
-            lane_with(books, [call(0, key="open"), final(1, key="final"), call(2, state=CallState.REDRIVING, key="re")])
-            books.add_waiting([waiting(3, key="waits")])
+            states = (OPEN, CallState.CANCEL_WANTED, CallState.ANSWERED, CallState.REDRIVING, DONE)
+            calls = [call(number, state=state, key=state.name) for number, state in enumerate(states)]
+            lane_with(books, [*calls, call(5, state=CallState.ANSWERED, key="waits")])
+            books.add_waiting([waiting(6, key="waits")])
 
         def look(books: Books) -> list[str]:
-            keys = ("open", "final", "re", "waits", "never", "")
+            keys = ("OPEN", "CANCEL_WANTED", "ANSWERED", "REDRIVING", "DONE", "waits", "never", "")
             return [key for key in keys if books.key_is_free("stock", key)]
 
         await store.commit(make, name="make")
 
-        assert await store.read(look) == ["final", "never", ""]
-        assert await store.read(lambda books: books.key_is_free("mail", "open"))
+        assert await store.read(look) == ["ANSWERED", "DONE", "never", ""]
+        assert await store.read(lambda books: books.key_is_free("mail", "OPEN"))
+
+    async def test_a_key_is_held_by_the_first_that_is_numbered_and_not_answered_else_by_the_oldest_that_waits(
+        self, store: Store
+    ):
+        def make(books: Books) -> None:
+            answered = call(1, key="k", state=CallState.ANSWERED)
+            lane_with(books, [final(0, key="k"), answered, call(2, key="k"), call(3, key="k"), final(4, key="l")])
+            books.add_waiting([waiting(5, key="k"), waiting(6, key="l"), waiting(7, key="l"), waiting(8)])
+
+        await store.commit(make, name="make")
+
+        holders = [
+            await store.read(lambda books, key=key, service=service: books.key_holder(service, key))
+            for service, key in [("stock", "k"), ("stock", "l"), ("mail", "k"), ("stock", "")]
+        ]
+        assert [each and numbers([each]) for each in holders] == [[2], [6], None, None]
 
     # --- forgetting -------------------------------------------------------------------------------------------------
 

@@ -73,19 +73,6 @@ class PeopleTests(OnOneStore):
         found = await store.read(lambda books: books.requests_named("abc"))
         assert [row.operation for row in found] == ["prices.on_ack.quote", "prices.quote"]
 
-    async def test_a_key_is_held_by_the_call_that_has_a_number_else_by_the_oldest_that_waits(self, store: Store):
-        def make(books: Books) -> None:
-            lane_with(books, [call(0, key="k", state=DONE), call(1, key="k")])
-            books.add_waiting([waiting(2, key="k"), waiting(3, key="l"), waiting(4, key="l"), waiting(5)])
-
-        await store.commit(make, name="make")
-
-        holders = [
-            await store.read(lambda books, key=key, service=service: books.key_holder(service, key))
-            for service, key in [("stock", "k"), ("stock", "l"), ("mail", "k"), ("stock", "")]
-        ]
-        assert [each and numbers([each]) for each in holders] == [[1], [3], None, None]
-
     async def test_calls_and_undecided_requests_are_counted_with_the_age_of_the_oldest(self, store: Store):
         def make(books: Books) -> None:
             lane_with(books, [call(0, state=DONE), call(1), call(2), call(3, parked=True)])
