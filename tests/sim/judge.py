@@ -76,6 +76,8 @@ async def _read_outcomes(world: World, service: str) -> None:
     calls = await world.someone_of(service).store.read(lambda books: books.calls_listed(final=True, limit=MANY))
     for call in calls:
         job = msgspec.json.decode(decode(call.frame).data, type=Job)
+        if _told(job.op, call).outcome == "not done":
+            world.refused.add(job.op)
         if job.effect == "row":
             world.note(None, _told(job.op, call))
         elif job.effect == "id" and call.state is CallState.DONE and not job.no:
@@ -123,7 +125,8 @@ def _sent_in_handlers(world: World) -> Iterator[Told]:
 
 def _given_up(world: World) -> Iterator[Told]:
     """Yield what became of calls that waited for a number when the delivery that made them was refused: nothing."""
-    refused = {record.op for record in world.records if isinstance(record, Told) and record.outcome == "not done"}
+    told = {record.op for record in world.records if isinstance(record, Told) and record.outcome == "not done"}
+    refused = world.refused | told  # of those that have no effect of their own, only the books say it
     known = {record.op for record in world.records if isinstance(record, Told) and record.by == "auditor"}
     for record in world.records:
         if not isinstance(record, Told) or record.outcome != "pending" or record.op in known:

@@ -102,6 +102,7 @@ class World:
         wrong: what was seen to be wrong.
         points: how many points were passed.
         sent: what runs of handlers have sent, as their tables say.
+        refused: operations that were not done, as the books of those who asked say.
         dropped: how many tasks of programs were canceled in the middle.
         rested: it came to rest.
         counts: how much there was of what, once it was judged.
@@ -119,6 +120,7 @@ class World:
         self.wrong: list[str] = []
         self.points = 0
         self.sent: set[str] = set()
+        self.refused: set[str] = set()
         self.dropped = 0
         self.rested = False
         self.counts = Counts()
