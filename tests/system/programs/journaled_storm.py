@@ -17,7 +17,7 @@ The POSTHOUSE_ variables say where the data is. These say the rest:
     STORM_BATCH    each way of a caller only makes so many calls at once, which have no effect and are not noted
     STORM_PAGES    how large the files of stores may grow, until a file "space" lies beside the histories
     STORM_LEASE    how long an instance that is silent is alive, in seconds
-    STORM_KEPT     how long settled calls are kept, in seconds, instead of a day
+    STORM_KEPT     how long settled calls are kept, and how often they are looked for, in seconds
     STORM_MODE     of the operations: "journaled", or "queued" to see what that loses
 """
 
@@ -39,6 +39,7 @@ from msgspec import Struct
 from posthouse import Context, Operation, Reject, Reply, Service, connect, run
 from posthouse.errors import CallUnknownError, NotDoneError, NotStoredError, PosthouseError
 from posthouse.runtime.journal import journal, relay
+from posthouse.runtime.steps import forgetting
 from tests.history.events import Began, Ended, Invoked, Recorder, Told, refused
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ if PAGES:
 if LEASE:
     journal.LEASE, journal.BEAT = float(LEASE), float(LEASE) / 3  # type: ignore[misc]
 if KEPT:
-    relay.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc]
+    forgetting.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc]
 if __name__ == "__main__":
     if ROLE == "prices":
         run(prices)
