@@ -310,6 +310,16 @@ class CallDivergedError(PosthouseError):
     )
 
 
+class DeadlyError(PosthouseError):
+    """So many instances of the service died while this request ran that it was parked, undecided."""
+
+    code = "handler.deadly"
+    hint = (
+        "Look what it does to its process (memory, native code, os._exit, a loop that never awaits); after mending"
+        " that, replay the request (`posthouse dead replay`), or give it up (`posthouse dead drop`)."
+    )
+
+
 class CallUnknownError(PosthouseError):
     """No request by this id is known in this store, so there is nothing to cancel or to wait for."""
 
@@ -393,6 +403,25 @@ class StoreForeignError(StorageError):
         "Start it with the same data directory as the others. If theirs is gone for good, end them all and start"
         " one anew; `posthouse lanes map` then says what becomes of the requests that were under way."
     )
+
+
+class StoreDamagedError(StorageError):
+    """A row of the store is not as it was written, and is not used; a request like that is parked, undecided.
+
+    Attributes:
+        place: of the row.
+    """
+
+    code = "store.damaged"
+    hint = (
+        "The disk, or a program that wrote to the file, has changed it: `posthouse doctor` lists all such rows. Restore"
+        " the store from a backup; or give the request up (`posthouse dead drop`), which its caller is told."
+    )
+    place: int = 0
+
+    def __init__(self, message: str = "", place: int = 0) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ApplicationError(ConfigError):

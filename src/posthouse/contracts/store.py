@@ -224,7 +224,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 class Books(Protocol):
     """What a step reads and writes, inside its transaction. Each method may raise UnavailableError.
 
-    Rows are found by place; what is asked for several at once is one question to the engine.
+    Rows are found by place; what is asked for several at once is one question to the engine. A row that is not as it
+    was written is a StoreDamagedError for whoever reads it whole, and never a wrong result.
     """
 
     identity: Identity
@@ -381,6 +382,10 @@ class Books(Protocol):
 
     def requests_at(self, places: Sequence[int]) -> list[Request]:
         """Return the requests at these places, in order; those that are not there are left out."""
+        ...
+
+    def remains(self, place: int) -> Request | None:
+        """Return a request as it lies there, damaged or not; only to set it aside, and for people."""
         ...
 
     def request(self, id: str) -> Request | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from posthouse.contracts.store import Deceased
 from posthouse.contracts.transport import ACCEPTED
-from posthouse.errors import PosthouseError, UnavailableError
+from posthouse.errors import DeadlyError, PosthouseError, UnavailableError
 from posthouse.flow.backoff import full_jitter
 from posthouse.flow.credit import Credit
 from posthouse.message.codec import decode
@@ -22,6 +22,7 @@ from posthouse.message.message import Kind, Message, Mode
 from posthouse.protocol.inbox import DEATHS, Request, RequestState
 from posthouse.protocol.lane import SELF, lane_of
 from posthouse.runtime.steps.applying import run_of
+from posthouse.runtime.steps.damage import sound
 from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
 from posthouse.runtime.steps.receiving import Answer, Receiving
 from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
@@ -331,20 +332,26 @@ class Inbox:
             failed=lambda: self._claim_failed(place),
         )
 
-    def _claim(self, books: Books, place: Place, wanted: int) -> tuple[list[Request], float | None]:
+    def _claim(self, books: Books, place: Place, wanted: int) -> tuple[list[Request], float | None, list[str]]:
         now = self._here.now()
         name = place.runner.name
-        claimed = books.claimable(name, now, 1, suspects=True) if place.suspect is None else []
-        claimed += books.claimable(name, now, wanted - len(claimed)) if len(claimed) < wanted else []
+        damaged: list[str] = []
+
+        def read() -> list[Request]:
+            claimed = books.claimable(name, now, 1, suspects=True) if place.suspect is None else []
+            return claimed + (books.claimable(name, now, wanted - len(claimed)) if len(claimed) < wanted else [])
+
+        claimed = sound(read, books, damaged, now=now)
         if claimed:
             books.claim(self._here.instance, [request.place for request in claimed])
         due = books.next_due(name)
         if due is not None and due <= now:
             due = None  # beyond what was wanted, or suspects: they wait for the one that runs, whose end looks again
-        return claimed, due
+        return claimed, due, damaged
 
-    def _claimed(self, place: Place, wanted: int, result: tuple[list[Request], float | None]) -> None:
-        claimed, due = result
+    def _claimed(self, place: Place, wanted: int, result: tuple[list[Request], float | None, list[str]]) -> None:
+        claimed, due, damaged = result
+        self._tell_of(damaged)
         place.claiming = False
         works: list[tuple[Request, Message]] = []
         for request in claimed:
@@ -358,6 +365,10 @@ class Inbox:
             self._claim_for(place)
         elif due is not None and due != float("inf"):
             self._wake_at(place, due)
+
+    def _tell_of(self, damaged: Sequence[str]) -> None:
+        for text in damaged:
+            _log.error("%s: %s; it is parked, and the others go on (`posthouse dead ls`)", self._here.service, text)
 
     def _claim_failed(self, place: Place) -> None:
         place.claiming = False  # the next look tries again
@@ -406,7 +417,12 @@ class Inbox:
 
     def _bury(self, dead: list[str]) -> None:
         if dead:
-            self._run(self._take_over_dead, self.look, name="take over")
+            self._run(self._take_over_dead, self._took_over, name="take over")
+
+    def _took_over(self, result: tuple[set[str], list[str]]) -> None:
+        operations, damaged = result
+        self._tell_of(damaged)
+        self.look(operations)
 
     def _heed(self, done: asyncio.Future[T], then: Callable[[T], object]) -> None:
         """Go on with what was read; if it could not be, the next look tries again."""
@@ -423,19 +439,20 @@ class Inbox:
 
     # --- the dead -------------------------------------------------------------------------------------------
 
-    def _take_over_dead(self, books: Books) -> set[str]:
-        """Let go of what dead instances ran; return the operations that have work by that.
+    def _take_over_dead(self, books: Books) -> tuple[set[str], list[str]]:
+        """Let go of what dead instances ran; return the operations that have work by that, and what was damaged.
 
         One of them may have killed its instance. Those that were suspects already are charged with the death;
         where none was, all become suspects, which run one at a time from then on: so the guilty one is found,
         and the others of its instance go on.
         """
         operations: set[str] = set()
+        damaged: list[str] = []
         now = self._here.now()
         for instance in books.dead(now):
             if instance == self._here.instance:
                 continue
-            held = books.held_by(instance)
+            held = sound(lambda instance=instance: books.held_by(instance), books, damaged, now=now)
             charged = [request for request in held if request.deaths]
             for request in held:
                 deaths = request.deaths + 1 if request in charged or not charged else request.deaths or 1
@@ -454,22 +471,22 @@ class Inbox:
                 put_back(books, (row,), instance=instance, now=now)
                 operations.add(request.operation)
             books.leave(instance)
-        return operations
+        return operations, damaged
 
     def _poison(self, books: Books, request: Request) -> Deceased:
         reason = f"{DEATHS} instances of {self._here.service} died while it ran"
-        [whole] = books.requests_at((request.place,))
+        whole = books.remains(request.place)
         return Deceased(
             place=request.place,
             id=request.id,
             operation=request.operation,
-            frame=whole.frame,
+            frame=b"" if whole is None else whole.frame,
             state="parked",
-            code="handler.deadly",
+            code=DeadlyError.code,
             reason=reason,
             detail="",
             attempts=request.attempt,
-            cause="handler.deadly",
+            cause=DeadlyError.code,
             at=self._here.now(),
         )
 

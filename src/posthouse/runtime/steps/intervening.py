@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from posthouse.contracts.store import LaneOut
-from posthouse.errors import CallCanceledError, FailedError, FrameError
+from posthouse.errors import CallCanceledError, FailedError, FrameError, StoreDamagedError
 from posthouse.message.codec import decode, encode
 from posthouse.message.message import Kind, Message, Mode, Refusal
 from posthouse.protocol.epoch import Identity
@@ -58,7 +58,7 @@ class Did(enum.Enum):
 
 def is_own_run(place: int, operation: str) -> bool:
     """Say whether something is run for a reply, or an ack, that came to this store."""
-    return lane_of(place) == SELF and operation.split(".")[1] in _OF_OUR_OWN
+    return lane_of(place) == SELF and operation.partition(".")[2].partition(".")[0] in _OF_OUR_OWN
 
 
 # --- dead letters ---------------------------------------------------------------------------------------
@@ -121,6 +121,8 @@ def replay_as_new(books: Books, number: int, here: Here, *, id: str) -> Did:
 def drop(books: Books, number: int, here: Here, answers: list[Answer]) -> Did:
     """Give a dead letter up: a parked request is decided as not done, of a failed one only the letter goes.
 
+    One whose row is damaged is given up like any other: nobody will ever know what it asked.
+
     Args:
         books: the store's.
         number: of the letter.
@@ -138,8 +140,8 @@ def drop(books: Books, number: int, here: Here, answers: list[Answer]) -> Did:
     outcome = Outcome(b"", Refusal(FailedError.code, text), done=False)
     calls = books.calls_of(row.place)
     if is_own_run(row.place, row.operation):
-        run = run_of(row.frame)
-        calls += books.calls_at((run.call,)) if run.call else []
+        run = run_of(row.frame) if row.frame else None
+        calls += books.calls_at((run.call,)) if run is not None and run.call else []
         at = number_of(row.place)
         books.forget_requests(SELF, below=0, ranges=((at, at),))  # nobody will ask for it
     else:
@@ -154,11 +156,30 @@ def _parked(books: Books, letter: Deceased, then: Then) -> Request | None:
     newest = books.dead_at(letter.place)
     if newest is not None and newest.number > letter.number:
         return None
-    rows = books.requests_at((letter.place,))
+    try:
+        rows = books.requests_at((letter.place,))
+    except StoreDamagedError:
+        if then is not Then.REFUSE:
+            raise
+        rows = _cleared(books, letter.place)
     return next((row for row in rows if next_of_request(row.state, then) and row.state is RequestState.PARKED), None)
 
 
+def _cleared(books: Books, place: int) -> list[Request]:
+    """Write a damaged request that is parked anew, without its data, so that it can be decided."""
+    row = books.remains(place)
+    if row is None or row.state is not RequestState.PARKED:
+        return []
+    row.frame, row.outcome = b"", b""
+    number = number_of(place)
+    books.forget_requests(lane_of(place), below=0, ranges=((number, number),))
+    books.add_requests((row,))
+    return [row]
+
+
 def _told(books: Books, row: Request, outcome: Outcome, here: Here) -> Iterator[Answer]:
+    if not row.frame:  # it was damaged; its caller is told when it asks again
+        return
     lane = books.lane_in(lane_of(row.place))
     message = decode(row.frame)
     stamps = message.lane

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, letter_of, request_of, select
-from posthouse.errors import StorageError
+from posthouse.errors import StoreDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def damaged_rows(sql: Sql, *, most: int) -> list[str]:
         for row in sql.execute(statement):
             try:
                 row_of(row)
-            except StorageError as error:
+            except StoreDamagedError as error:
                 found.append(str(error))
                 if len(found) >= most:
                     return found

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from posthouse.backends.sqlite.store.sums import REQUEST, REQUEST_STATES, request_of, request_row, select, sum_of
+from posthouse.backends.sqlite.store.sums import (
+    REQUEST,
+    REQUEST_STATES,
+    remains_of,
+    request_of,
+    request_row,
+    select,
+    sum_of,
+)
 from posthouse.errors import UsageError
 from posthouse.protocol.inbox import Known, Request, RequestState
 from posthouse.protocol.lane import place_of
@@ -98,6 +106,10 @@ class RequestBooks:
         """Return the requests at these places, in order; those that are not there are left out."""
         sql = self._sql
         return [request_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+
+    def remains(self, place: int) -> Request | None:
+        """Return a request as it lies there, damaged or not."""
+        return next(map(remains_of, self._sql.execute(AT, (place,)).fetchall()), None)
 
     def request(self, id: str) -> Request | None:
         """Return a request by its id; looks at all of them."""

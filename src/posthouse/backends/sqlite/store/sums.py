@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from posthouse.contracts.store import Deceased
-from posthouse.errors import StorageError
+from posthouse.errors import StoreDamagedError
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.outbox import Call, CallState, Wants
 
@@ -75,7 +75,7 @@ def call_of(row: Sequence[Any]) -> Call:
     """Return the call of a row.
 
     Raises:
-        StorageError: the row is damaged.
+        StoreDamagedError: the row is damaged.
     """
     (place, id, service, operation, state, wants, frame, digest, work, nth, key, deadline, created, owner) = row[:14]
     parked, outcome, epoch, sum, frame_sum, outcome_sum = row[14:]
@@ -121,9 +121,9 @@ def request_of(row: Sequence[Any]) -> Request:
     """Return the request of a row.
 
     Raises:
-        StorageError: the row is damaged.
+        StoreDamagedError: the row is damaged.
     """
-    place, id, operation, state, digest, frame = row[:6]
+    place, id, operation, _state, digest, frame = row[:6]
     outcome, sum, frame_sum, outcome_sum = row[15:]
     if (
         crc32(_pack((place, id, operation, digest))) != sum
@@ -131,6 +131,12 @@ def request_of(row: Sequence[Any]) -> Request:
         or crc32(outcome) != outcome_sum
     ):
         raise damaged("request", place, id)
+    return remains_of(row)
+
+
+def remains_of(row: Sequence[Any]) -> Request:
+    """Return the request of a row, whether it is damaged or not."""
+    place, id, operation, state, digest, frame = row[:6]
     return Request(place, id, operation, REQUEST_STATES[state], digest, frame, *row[6:16])
 
 
@@ -157,7 +163,7 @@ def letter_of(row: Sequence[Any]) -> Deceased:
     """Return the dead letter of a row.
 
     Raises:
-        StorageError: the row is damaged.
+        StoreDamagedError: the row is damaged.
     """
     number, place, id, operation, frame, state, code, reason, detail, attempts, cause, at, sum = row
     if crc32(_pack(tuple(row[:-1]))) != sum:
@@ -178,9 +184,7 @@ def letter_of(row: Sequence[Any]) -> Deceased:
     )
 
 
-def damaged(what: str, place: int, id: str) -> StorageError:
+def damaged(what: str, place: int, id: str) -> StoreDamagedError:
     """Return the error that says that a row is not as it was written."""
-    return StorageError(
-        f"the {what} {id} (row {place}) is damaged: its checksum does not fit what is stored",
-        hint="The disk, or a program that wrote to the file, has changed it. Restore the store from a backup.",
-    )
+    text = f"the {what} {id} (row {place}) is damaged: its checksum does not fit what is stored"
+    return StoreDamagedError(text, place)

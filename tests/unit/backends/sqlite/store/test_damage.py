@@ -10,7 +10,7 @@ import pytest
 
 from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.store import Books
-from posthouse.errors import StorageError
+from posthouse.errors import StorageError, StoreDamagedError
 from posthouse.protocol.outbox import CallState
 from posthouse.testing.conformance.stores.bench import call, lane_with, request, running
 from posthouse.testing.conformance.stores.letters import letter
@@ -94,7 +94,7 @@ async def test_a_value_that_has_changed_is_told_with_the_row(table: str, column:
         await store.read(lambda books: look(books, table))
     place = 1 if table == "posthouse_dead" else CALL.place
     assert str(place) in str(refusal.value)
-    assert refusal.value.code == "storage.unusable"
+    assert refusal.value.code == "store.damaged"
 
 
 async def test_a_row_that_lies_in_another_place_is_damaged(path: Path, open_file: OpenStore):
@@ -105,6 +105,22 @@ async def test_a_row_that_lies_in_another_place_is_damaged(path: Path, open_file
 
     with pytest.raises(StorageError):
         await store.read(lambda books: books.requests_at([REQUEST.place + 1]))
+
+
+async def test_what_is_left_of_a_damaged_request_can_be_read_by_its_place(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+    whole = await store.read(lambda books: books.remains(REQUEST.place))
+    change(path, "UPDATE posthouse_requests SET operation = 'prices.list'")
+
+    with pytest.raises(StoreDamagedError) as refusal:
+        await store.read(lambda books: books.requests_at([REQUEST.place]))
+    left = await store.read(lambda books: books.remains(refusal.value.place))
+
+    assert whole == REQUEST
+    assert left is not None
+    assert (left.id, left.operation) == (REQUEST.id, "prices.list")
+    assert await store.read(lambda books: books.remains(77)) is None
 
 
 async def test_a_damaged_row_fails_its_step_and_no_other(path: Path, open_file: OpenStore):
