@@ -42,7 +42,6 @@ def test_two_handlers_may_ask_with_two_keys_in_either_order() -> None:
     assert world.wrong == []
 
 
-@pytest.mark.xfail(strict=True, reason="nobody hears of the outcome of what was canceled before it had a number")
 def test_who_hears_of_a_reply_hears_that_it_was_canceled_unsent() -> None:
     plan = Plan(5, {"shop": 1, "prices": 1}, hears=True, heals_at=3.0, patience=60.0)
     plan.asks = [

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from posthouse.contracts.store import Books, Key
+from posthouse.contracts.store import Books, Key, LaneOut, Life
 from posthouse.errors import (
     IdempotencyConflictError,
     IdempotencyRunningError,
@@ -159,7 +159,7 @@ async def test_keys_whose_time_is_over_are_dropped_however_many_they_are(journal
 async def test_a_call_that_waits_for_a_number_is_over_at_once_and_its_outcome_is_kept(journal: Journal):
     await ask(journal, *(asked(str(number)) for number in range(WINDOW)), asked("a"), asked("b"))
 
-    found = await journal.store.commit(lambda books: cancel(books, "a"), name="test")
+    found = await journal.store.commit(lambda books: cancel(books, "a", now=NOW), name="test")
 
     assert found is not None
     call, lane = found
@@ -172,11 +172,28 @@ async def test_a_call_that_waits_for_a_number_is_over_at_once_and_its_outcome_is
     assert lane == await journal.store.read(lambda books: books.lane_to("shop"))
 
 
+async def test_a_call_that_waits_since_before_a_restore_may_have_been_sent_in_the_life_that_was_lost(journal: Journal):
+    await ask(journal, *(asked(str(number)) for number in range(WINDOW)), asked("a"))
+
+    def restored(books: Books) -> tuple[Call, LaneOut | None] | None:
+        lives = [*books.lives(), Life(2, "restored", NOW + 3600.0)]
+        books.lives = lambda: lives
+        try:
+            return cancel(books, "a", now=NOW)
+        finally:
+            del books.lives
+
+    found = await journal.store.commit(restored, name="test")
+
+    assert found is not None
+    assert (found[0].id, found[0].state, found[0].outcome) == ("a", CallState.UNKNOWN, b"")
+
+
 async def test_a_call_that_may_have_been_received_is_wanted_no_more_until_the_replier_has_spoken(journal: Journal):
     await ask(journal, asked("a"))
 
     for _ in range(2):
-        found = await journal.store.commit(lambda books: cancel(books, "a"), name="test")
+        found = await journal.store.commit(lambda books: cancel(books, "a", now=NOW), name="test")
 
         assert found is not None
         call, lane = found
@@ -189,7 +206,7 @@ async def test_a_call_that_is_final_stays_as_it_is(journal: Journal, state: Call
     await ask(journal, asked("a"))
     await settle(journal, "a", state)
 
-    found = await journal.store.commit(lambda books: cancel(books, "a"), name="test")
+    found = await journal.store.commit(lambda books: cancel(books, "a", now=NOW), name="test")
 
     kept: Call | None = await journal.call("a")
     assert found == (kept, None)
@@ -198,5 +215,5 @@ async def test_a_call_that_is_final_stays_as_it_is(journal: Journal, state: Call
 
 
 async def test_of_a_call_that_was_never_made_nothing_is_found(journal: Journal):
-    assert await journal.store.commit(lambda books: cancel(books, "a"), name="test") is None
+    assert await journal.store.commit(lambda books: cancel(books, "a", now=NOW), name="test") is None
     assert not await journal.cancel("a")

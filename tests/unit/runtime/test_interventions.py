@@ -10,7 +10,16 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from posthouse import Context, FailedError, NotDoneError, OutcomeUnknownError, PendingError, Service
+from posthouse import (
+    CallCanceledError,
+    Context,
+    FailedError,
+    NotDoneError,
+    OutcomeUnknownError,
+    PendingError,
+    Reply,
+    Service,
+)
 from posthouse.clock import Instant
 from posthouse.contracts.store import Books, Deceased, LaneOut, Store
 from posthouse.message.codec import encode
@@ -234,6 +243,30 @@ async def test_calls_that_wait_for_a_number_were_never_sent_and_are_not_done(hou
         await shop.reply(quote, changed.not_done[0])
     [lane] = await house.read("shop", lambda books: books.lanes_out())
     assert (lane.next, lane.final.floor, lane.waiting) == (WINDOW + 2, WINDOW + 2, 0)
+
+
+async def test_a_handler_of_replies_hears_what_was_never_sent_when_its_lane_is_retired(
+    house: House, waits: tuple[Host, Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("posthouse.runtime.steps.asking.WINDOW", 1)
+    _host, quote = waits
+    shop, heard = Service("shop"), list[tuple[str, str]]()
+
+    @shop.on_reply(quote)
+    async def quoted(reply: Reply[Order, str]) -> None:
+        with pytest.raises(CallCanceledError, match="was never sent") as refused:
+            reply.get()
+        heard.append((reply.request.sku, refused.value.code))
+
+    client = house.client_of(await house.serve(shop))
+    for sku in ("sent", "waits"):
+        await client.send(quote, Order(sku))
+
+    await retire(house)
+    await until(lambda: asyncio.sleep(0, heard), bool)
+
+    assert heard == [("waits", "call.canceled")]
+    await until(lambda: house.requests("shop.on_reply.prices.quote"), lambda rows: not rows)
 
 
 async def test_after_a_lane_was_retired_the_service_is_asked_again_when_it_comes(house: House, waits: tuple[Host, Any]):

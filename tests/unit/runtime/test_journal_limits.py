@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from posthouse import Context, FailedError, NotDoneError, QueueFullError, Service, UsageError
+from posthouse import CallCanceledError, Context, FailedError, NotDoneError, QueueFullError, Service, UsageError
 from posthouse.errors import UnknownServiceError
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.outbox import CallState
@@ -100,6 +100,37 @@ async def test_what_waits_for_a_number_can_be_canceled_and_was_never_sent(
     await house.settled("steps.take")
 
     assert ran == [0, 2]
+
+
+async def test_a_handler_that_rests_until_a_call_is_answered_hears_that_it_was_canceled_unsent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("posthouse.runtime.steps.asking.WINDOW", 1)
+    service, take, _ran = steps()
+    await (await house.open()).announce(service)
+    till = Service("till")
+
+    @till.handler
+    async def sell(step: Step, ctx: Context) -> str:
+        try:
+            return str(await ctx.call(take, step, timeout=1))
+        except CallCanceledError as error:
+            return error.code
+
+    serving = await house.serve(till)
+    client = house.client_of(serving, "till")
+    await client.send(take, Step(0))
+    shop = await house.client()
+    asking = asyncio.create_task(shop.call(sell, Step(7), timeout="5m"))
+    await until(
+        lambda: house.requests("till.sell"), lambda rows: bool(rows) and rows[0].state is RequestState.SUSPENDED
+    )
+    [_sent, waits] = await house.calls("steps.take", of="till")
+
+    await client.cancel(waits.id)
+
+    assert waits.state is CallState.WAITING
+    assert await asking == "call.canceled"
 
 
 async def test_a_full_outbox_is_told_at_once_and_takes_more_when_there_is_room_again(house: House):

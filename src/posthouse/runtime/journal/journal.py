@@ -242,7 +242,7 @@ class Journal:
 
     async def cancel(self, id: str) -> bool:
         """Ask that a call is not done; return whether there is such a call."""
-        found = await self.store.commit(lambda books: cancel(books, id), name="cancel", flush=True)
+        found = await self.store.commit(lambda books: cancel(books, id, now=self.here.now()), name="cancel", flush=True)
         if found is None:
             return False
         call, lane = found
@@ -251,5 +251,7 @@ class Journal:
         if call.state is CallState.CANCEL_WANTED:
             self.relay.cancel([call])
         elif call.state is CallState.NOT_DONE:
-            self.outbox.fill(id, call.outcome, call.outcome_epoch)
+            self.outbox.fill(id, call.outcome, call.outcome_epoch, place=call.place)
+        elif call.state is CallState.UNKNOWN:
+            self.outbox.unknown(call)
         return True

@@ -330,7 +330,7 @@ class Outbox:
             if sent.tries == 1:
                 lane = lane_of(place)
                 self._reply_times[lane] = smoothed(self._reply_times.get(lane, 0.0), now - sent.at)
-            self.fill(sent.id, stored, self.lanes[lane_of(place)].peer.epoch)
+            self.fill(sent.id, stored, self.lanes[lane_of(place)].peer.epoch, place=place)
         for place in applied.late:
             if (sent := self.sent.get(place)) is not None:
                 sent.due = now  # the next sweep finds the outcome, and tells whoever waits here
@@ -361,7 +361,7 @@ class Outbox:
         if sent is not None:
             sent.due = self._timers.time() + _FLOOR_MAY_WAIT * self._rng.uniform(0.5, 1.5)
 
-    def fill(self, id: str, outcome: bytes, epoch: int) -> None:
+    def fill(self, id: str, outcome: bytes, epoch: int, *, place: int) -> None:
         """Tell those who wait for a call what came of it."""
         tickets = self._tickets.pop(id, None)
         if tickets is None:
@@ -369,7 +369,7 @@ class Outbox:
         told = outcome_of(outcome) if outcome else Outcome(b"")
         for ticket in tickets:
             self._expiry.over(ticket)
-            ticket.epoch = epoch
+            ticket.place, ticket.epoch = place, epoch
             if not ticket.done.done():
                 ticket.done.set_result(told)
 

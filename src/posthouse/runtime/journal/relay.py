@@ -378,7 +378,7 @@ class Relay:
 
     def _tell(self, call: Call) -> None:
         if call.outcome:
-            self._outbox.fill(call.id, call.outcome, call.outcome_epoch)
+            self._outbox.fill(call.id, call.outcome, call.outcome_epoch, place=call.place)
         elif call.state is CallState.UNKNOWN:
             self._outbox.unknown(call)
 

@@ -20,6 +20,7 @@ from posthouse.runtime.steps.wire import outcome_bytes, outcome_told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from posthouse.clock import Instant
     from posthouse.contracts.store import Books, LaneOut, Standing
     from posthouse.message.message import Message
     from posthouse.protocol.outbox import Call
@@ -34,7 +35,7 @@ class ReplyRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a handler that hears a reply, or an ack, is run for; the frame of its row in the store's own lane.
 
     Attributes:
-        call: the place of the call whose outcome it uses; 0 for an ack.
+        call: the place of the call whose outcome it uses; 0 for an ack, and for a call that was never sent.
         epoch: the replier's, in which the outcome was given.
         request: the frame of the request.
         outcome: as it is stored.
@@ -200,15 +201,20 @@ def _have_heard(
     books: Books, standing: Standing, message: Message, outcome: bytes, *, here: Here, result: Applied
 ) -> None:
     """Give work to the handler that hears a reply."""
-    name = f"{here.service}.on_reply.{message.type}"
+    name = name_of_hearing(here.service, message.type)
     for call in books.calls_at((standing.place,)):
         assert message.lane is not None  # noqa: S101 - tells the type checker what _apply_to has seen
         run = ReplyRun(standing.place, message.lane.replier_epoch, call.frame, outcome)
-        add_own(books, call.id, name, run_to_bytes(run), here)
+        add_own(books, call.id, name, run_to_bytes(run), now=here.now())
         result.woken.add(name)
 
 
-def add_own(books: Books, id: str, operation: str, frame: bytes, here: Here, *, reply_to: str = "") -> Request:
+def name_of_hearing(service: str, operation: str) -> str:
+    """Return the name under which a service hears of the replies of an operation."""
+    return f"{service}.on_reply.{operation}"
+
+
+def add_own(books: Books, id: str, operation: str, frame: bytes, *, now: Instant, reply_to: str = "") -> Request:
     """Store a request of this store to itself, and return it."""
     own = books.lane_in(SELF)
     assert own is not None  # noqa: S101 - the contract of the books: it is always there
@@ -220,7 +226,7 @@ def add_own(books: Books, id: str, operation: str, frame: bytes, here: Here, *, 
         RequestState.RECEIVED,
         b"",
         frame,
-        due=here.now(),
+        due=now,
         asked=epoch,
         asker=epoch,
         reply_to=reply_to,

@@ -18,9 +18,10 @@ from posthouse.message.message import Kind, Message, Mode, Refusal
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import RequestState, Then, may_run
 from posthouse.protocol.inbox import step as next_of_request
-from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
-from posthouse.protocol.outbox import CallState, Heard, Wants, step
+from posthouse.protocol.lane import SELF, lane_of, number_of
+from posthouse.protocol.outbox import CallState, Heard, step
 from posthouse.runtime.steps.applying import add_own, run_of
+from posthouse.runtime.steps.canceling import end_unsent, wake
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.receiving import Answer
 from posthouse.runtime.steps.wire import Outcome, outcome_bytes, reply_to, stamps_back
@@ -113,7 +114,7 @@ def replay_as_new(books: Books, number: int, here: Here, *, id: str) -> Did:
         subject=old.subject,
         tenant=old.tenant,
     )
-    add_own(books, id, letter.operation, encode(message), here)
+    add_own(books, id, letter.operation, encode(message), now=here.now())
     books.drop_dead((number,))
     return Did.DONE
 
@@ -252,7 +253,7 @@ def retire_lanes(books: Books, service: str, *, now: Instant) -> Changed:
             lane.final.add(number_of(call.place))
             if state is CallState.UNKNOWN:
                 changed.unknown.append(call.id)
-            _wake(books, call, now)
+            wake(books, call, now)
         books.set_calls(updates)
         lane.pending = 0
         lane.peer = Identity()
@@ -273,31 +274,13 @@ def _unsettled(books: Books, lane: LaneOut) -> Iterator[Call]:
 
 def _end_waiting(books: Books, lane: LaneOut, changed: Changed, now: Instant) -> None:
     """Give what waits a number all the same, under which its end is kept."""
-    began = books.lives()[-1]
     outcome = _outcome_of_unsent(lane.service)
     while calls := books.take_waiting(lane.service, PAGE):
         for call in calls:
-            lost = began.epoch > 1 and call.created < began.at
-            call.state = CallState.UNKNOWN if lost else CallState.NOT_DONE
-            call.outcome = b"" if lost else outcome
-            (changed.unknown if lost else changed.not_done).append(call.id)
-            call.place = place_of(lane.lane, lane.next)
-            lane.final.add(lane.next)
-            lane.next += 1
-            _wake(books, call, now)
-        books.add_calls(calls)
-    lane.waiting = 0
+            end_unsent(books, lane, call, outcome, now=now)
+            (changed.unknown if call.state is CallState.UNKNOWN else changed.not_done).append(call.id)
 
 
 def _outcome_of_unsent(service: str) -> bytes:
     text = f"it was never sent: an operator has retired the lane to {service}"
     return outcome_bytes(Outcome(b"", Refusal(CallCanceledError.code, text), done=False))
-
-
-def _wake(books: Books, call: Call, now: Instant) -> None:
-    """Have a handler run again that rests until a call is settled."""
-    if call.wants is not Wants.HANDLER:
-        return
-    for row in books.requests_at((call.work,)):
-        if row.state is RequestState.SUSPENDED:
-            books.set_requests(((RequestState.RECEIVED, now, b"", row.place),))

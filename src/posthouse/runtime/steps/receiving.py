@@ -337,7 +337,7 @@ class Receiving:
                 name = self._here.ack_handlers.get(row.operation)
                 if name is not None and row.state.decided and row.frame:  # canceled before it came, it has none
                     run = ReplyRun(0, 0, row.frame, row.outcome)
-                    add_own(books, row.id, name, run_to_bytes(run), self._here)
+                    add_own(books, row.id, name, run_to_bytes(run), now=self._here.now())
                     self.result.backlog.add(name)
 
     def _cancel(self, lane: LaneIn, message: Message, stamps: Lane) -> None:
