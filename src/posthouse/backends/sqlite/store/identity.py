@@ -23,6 +23,7 @@ _log: Final = logging.getLogger("posthouse.store")
 
 CREATED: Final = "created"
 MOVED: Final = "moved"
+RESTORED: Final = "restored"
 
 
 class Whereabouts(NamedTuple):
@@ -52,19 +53,33 @@ def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: s
     [[id, epoch, *before]] = found
     if Whereabouts(*before) == where:
         return Identity(id, epoch)
+    identity = begin_epoch(sql, Identity(id, epoch), where, reason=MOVED, now=now)
     _log.warning(
         "%s lies elsewhere than when it was last open, so it is taken for a copy: the store begins epoch %d, and its"
         " calls are asked for again",
         name,
-        epoch + 1,
+        identity.epoch,
     )
-    return begin_epoch(sql, Identity(id, epoch), where, reason=MOVED, now=now)
+    return identity
 
 
 def begin_epoch(sql: Sql, identity: Identity, where: Whereabouts, *, reason: str, now: Instant) -> Identity:
     """Begin a new life of a store, and remember how far each caller's lane was over at this moment."""
-    epoch = identity.epoch + 1
+    epoch = next_epoch(identity.epoch, now)
     sql.execute("UPDATE posthouse_store SET epoch = ?, machine = ?, device = ?, inode = ?", (epoch, *where))
     sql.execute("INSERT INTO posthouse_epochs VALUES (?, ?, ?)", (epoch, reason, now))
     sql.execute("INSERT INTO posthouse_epoch_floors SELECT ?, lane, floor, ranges FROM posthouse_lanes_in", (epoch,))
     return Identity(identity.id, epoch)
+
+
+def next_epoch(epoch: int, now: Instant) -> int:
+    """Return the epoch of a life that begins now, above all that a peer can have heard of.
+
+    A copy knows the epoch in which it was made, and not those that the original, or another copy, has begun since: one
+    more than its own may be taken. So it is the moment, in milliseconds since 1970 (docs/decisions/0014).
+
+    Args:
+        epoch: the newest that is known.
+        now: what time it is.
+    """
+    return max(epoch + 1, int(now * 1000))

@@ -33,6 +33,11 @@ def rows_of(path: Path, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
+def present_moment(clock: ManualClock) -> int:
+    """Return the epoch of a life that begins now: the moment in milliseconds."""
+    return int(clock.now() * 1000)
+
+
 async def make(directory: Path, clock: ManualClock) -> SqliteStore:
     """Make a store with a lane from the shop in it, and close it."""
     store = SqliteStore(FileEngine(directory, service="prices"), service="prices", instance="one", clock=clock)
@@ -57,8 +62,8 @@ async def test_a_copied_file_begins_a_new_life_and_says_so(
 
     copy = await open_file(at=tmp_path / "copy")
 
-    assert (copy.identity.id, copy.identity.epoch) == (original.identity.id, 2)
-    assert "epoch 2" in caplog.text
+    assert (copy.identity.id, copy.identity.epoch) == (original.identity.id, present_moment(clock))
+    assert f"epoch {present_moment(clock)}" in caplog.text
     assert str(tmp_path / "copy" / "stores" / "prices.db") in caplog.text
 
 
@@ -70,7 +75,7 @@ async def test_a_copy_begins_one_new_life_however_often_it_is_opened(
 
     epochs = [(await open_file(name, at=tmp_path / "copy")).identity.epoch for name in ("one", "two", "three")]
 
-    assert epochs == [2, 2, 2]
+    assert epochs == [present_moment(clock)] * 3
     assert (await open_file()).identity.epoch == 1
 
 
@@ -85,9 +90,38 @@ async def test_a_new_life_remembers_why_it_began_and_how_far_its_lanes_were(
 
     file = tmp_path / "copy" / "stores" / "prices.db"
     lives = rows_of(file, "SELECT epoch, reason, at FROM posthouse_epochs ORDER BY epoch")
-    assert lives == [(1, "created", clock.now() - 60), (2, "moved", clock.now())]
+    begun = present_moment(clock)
+    assert lives == [(1, "created", clock.now() - 60), (begun, "moved", clock.now())]
     floors = rows_of(file, "SELECT epoch, lane, floor, length(ranges) FROM posthouse_epoch_floors ORDER BY lane")
-    assert floors == [(2, 0, 0, 1), (2, 1, 2, 4)]
+    assert floors == [(begun, 0, 0, 1), (begun, 1, 2, 4)]
+
+
+async def test_a_file_that_is_copied_twice_begins_a_later_life_each_time(
+    directory: Path, clock: ManualClock, open_file: OpenStore, tmp_path: Path
+):
+    await make(directory, clock)
+    shutil.copytree(directory, tmp_path / "first")
+    shutil.copytree(directory, tmp_path / "second")
+
+    first = await open_file(at=tmp_path / "first")
+    clock.advance(1)
+    second = await open_file(at=tmp_path / "second")
+
+    assert second.identity.epoch > first.identity.epoch > 1
+
+
+async def test_a_life_is_later_than_the_one_before_even_when_the_clock_went_back(
+    directory: Path, clock: ManualClock, open_file: OpenStore, tmp_path: Path
+):
+    await make(directory, clock)
+    shutil.copytree(directory, tmp_path / "first")
+    first = await open_file(at=tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    clock.set(clock.now() - 3600)
+
+    second = await open_file(at=tmp_path / "second")
+
+    assert second.identity.epoch == first.identity.epoch + 1
 
 
 async def test_another_machine_is_another_life(
@@ -98,7 +132,7 @@ async def test_another_machine_is_another_life(
 
     store = await open_file()
 
-    assert store.identity.epoch == 2
+    assert store.identity.epoch == present_moment(clock)
 
 
 async def test_a_lane_towards_a_service_is_one_of_the_present_life(
@@ -113,7 +147,7 @@ async def test_a_lane_towards_a_service_is_one_of_the_present_life(
 
     assert await store.read(lambda books: books.lane_to("stock")) is None
     opened = await store.commit(lambda books: books.open_lane_out("stock"), name="open")
-    assert (opened.lane, opened.epoch) == (2, 2)
+    assert (opened.lane, opened.epoch) == (2, present_moment(clock))
 
 
 async def test_the_name_of_a_new_store_is_made_by_who_opens_it(directory: Path, clock: ManualClock):
