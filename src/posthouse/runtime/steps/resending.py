@@ -32,9 +32,10 @@ class Due(NamedTuple):
 def due_of(books: Books, places: Sequence[int]) -> Due:
     """Read the calls at these places, and see whose turn it is."""
     calls = books.calls_at(places)
-    keys = {(call.service, call.key) for call in calls if call.key and call.state.asked}
+    keyed = [call for call in calls if call.key and call.state.asked]
+    keys = {(call.service, call.key) for call in keyed}
     holders = {key: holder.place for key in keys if (holder := books.key_holder(*key)) is not None}
-    behind = {call.place for call in calls if holders.get((call.service, call.key), call.place) < call.place}
+    behind = {call.place for call in keyed if call.place != holders.get((call.service, call.key), call.place)}
     return Due(calls, {lane.lane: lane for lane in books.lanes_out()}, behind)
 
 
