@@ -12,16 +12,18 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
+
+from posthouse.contracts.transport import Delivery
 from posthouse.flow.concurrency import Slots
+from posthouse.message.message import Message
 from posthouse.runtime.answers import answer, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import ThreadPoolExecutor
 
-    from posthouse.contracts.transport import Delivery
     from posthouse.errors import PosthouseError
-    from posthouse.message.message import Message
     from posthouse.runtime.client import Client
     from posthouse.runtime.parts import Parts
 
@@ -31,7 +33,7 @@ THREADS: Final = 1024
 NEVER: Final = float("inf")
 
 
-class Claim:
+class Claim(msgspec.Struct, eq=False, gc=False):
     """A journaled request that is ours to run.
 
     Attributes:
@@ -43,18 +45,15 @@ class Claim:
         has_calls: its handler has made calls.
     """
 
-    __slots__ = ("attempt", "deaths", "failures", "has_calls", "place", "uses")
-
-    def __init__(self, place: int, attempt: int, failures: int, deaths: int) -> None:
-        self.place = place
-        self.attempt = attempt
-        self.failures = failures
-        self.deaths = deaths
-        self.uses: tuple[int, int] | None = None
-        self.has_calls = False
+    place: int
+    attempt: int
+    failures: int
+    deaths: int
+    uses: tuple[int, int] | None = None
+    has_calls: bool = False
 
 
-class Work:
+class Work(msgspec.Struct, eq=False, gc=False):
     """A message to be handled, and what it came by.
 
     Attributes:
@@ -63,12 +62,9 @@ class Work:
         claim: the one on the store; None for one that is not journaled.
     """
 
-    __slots__ = ("claim", "delivery", "message")
-
-    def __init__(self, message: Message, delivery: Delivery | None, claim: Claim | None = None) -> None:
-        self.message = message
-        self.delivery = delivery
-        self.claim = claim
+    message: Message
+    delivery: Delivery | None
+    claim: Claim | None = None
 
 
 class Worker(Protocol):

@@ -112,7 +112,7 @@ class Ending:
         self.decisions = decisions
         self.tail = tail
         self.told = told
-        self.alone = tail is not None or len(works) > 1 or any(decision.asks for decision in decisions)
+        self.alone = tail is not None or len(works) > 1 or bool(decisions[0].asks)
 
 
 class Inbox:

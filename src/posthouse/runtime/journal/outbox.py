@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from posthouse.errors import OutcomeUnknownError, PendingError, UnavailableError
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
@@ -43,7 +45,7 @@ AT_ONCE: Final = 128
 _FLOOR_MAY_WAIT: Final[Seconds] = 60.0
 
 
-class Sent:
+class Sent(msgspec.Struct, eq=False, gc=False):
     """A call that was sent from here, and is sent again until it is answered.
 
     Attributes:
@@ -59,19 +61,16 @@ class Sent:
         unwanted: it is to be canceled.
     """
 
-    __slots__ = ("at", "deposited", "due", "id", "operation", "peer", "place", "service", "tries", "unwanted")
-
-    def __init__(self, call: Call, now: float) -> None:
-        self.place = call.place
-        self.id = call.id
-        self.service = call.service
-        self.operation = call.operation
-        self.at = now
-        self.due = now
-        self.tries = 0
-        self.peer = ""
-        self.deposited = False
-        self.unwanted = call.state is CallState.CANCEL_WANTED
+    place: int
+    id: str
+    service: str
+    operation: str
+    at: float
+    due: float
+    tries: int = 0
+    peer: str = ""
+    deposited: bool = False
+    unwanted: bool = False
 
     def was_not_deposited(self) -> None:
         """The queue did not take a copy, or has lost it."""
@@ -197,7 +196,7 @@ class Outbox:
         now = self._timers.time()
         by_service: dict[str, list[tuple[Sent, bytes]]] = {}
         for call in calls:
-            sent = self.sent[call.place] = Sent(call, now)
+            sent = self.sent[call.place] = _sent(call, now)
             for ticket in self._tickets.get(call.id, ()):
                 ticket.place = call.place  # it may have waited for its number
             by_service.setdefault(call.service, []).append((sent, call.frame))
@@ -206,7 +205,7 @@ class Outbox:
 
     def remember(self, call: Call) -> None:
         """Take a call over, to be sent again."""
-        self.sent[call.place] = Sent(call, self._timers.time())
+        self.sent[call.place] = _sent(call, self._timers.time())
 
     def carry(self, service: str, some: Sequence[tuple[Sent, bytes]]) -> None:
         """Hand frames to the courier, and say when they are due again."""
@@ -410,6 +409,11 @@ class Outbox:
         self.forget(ticket)
         if not ticket.done.done():
             ticket.done.set_exception(error)
+
+
+def _sent(call: Call, now: float) -> Sent:
+    unwanted = call.state is CallState.CANCEL_WANTED
+    return Sent(call.place, call.id, call.service, call.operation, now, now, unwanted=unwanted)
 
 
 def _pending(ticket: Ticket, why: str) -> PendingError:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from posthouse.clock import Instant
+from posthouse.contracts.store import Key
 from posthouse.errors import (
     IdempotencyConflictError,
     IdempotencyRunningError,
@@ -28,8 +30,7 @@ from posthouse.protocol.outbox import Call, CallState, Wants
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from posthouse.clock import Instant
-    from posthouse.contracts.store import Books, Key, LaneOut
+    from posthouse.contracts.store import Books, LaneOut
     from posthouse.protocol.epoch import Identity
     from posthouse.runtime.steps.here import Here
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _WAITED_FOR: Final = frozenset({Wants.CALLER, Wants.HANDLER})
 
 
-class Asked:
+class Asked(msgspec.Struct, eq=False, gc=False):
     """A call on its way into the books.
 
     Attributes:
@@ -59,64 +60,25 @@ class Asked:
         caused_by: the id of the delivery whose handler asks; empty outside one.
     """
 
-    __slots__ = (
-        "attempt",
-        "caused_by",
-        "data",
-        "deadline",
-        "digest",
-        "id",
-        "idempotency",
-        "key",
-        "nth",
-        "once",
-        "operation",
-        "service",
-        "time",
-        "trace",
-        "wants",
-        "work",
-    )
-
-    def __init__(
-        self,
-        id: str,
-        service: str,
-        operation: str,
-        data: bytes,
-        *,
-        digest: bytes,
-        time: Instant,
-        wants: Wants,
-        deadline: Instant = 0.0,
-        work: int = 0,
-        attempt: int = 0,
-        nth: int = 0,
-        key: str = "",
-        once: bool = False,
-        idempotency: Key | None = None,
-        trace: str = "",
-        caused_by: str = "",
-    ) -> None:
-        self.id = id
-        self.service = service
-        self.operation = operation
-        self.data = data
-        self.digest = digest
-        self.time = time
-        self.wants = wants
-        self.deadline = deadline
-        self.work = work
-        self.attempt = attempt
-        self.nth = nth
-        self.key = key
-        self.once = once
-        self.idempotency = idempotency
-        self.trace = trace
-        self.caused_by = caused_by
+    id: str
+    service: str
+    operation: str
+    data: bytes
+    digest: bytes
+    time: Instant
+    wants: Wants
+    deadline: Instant = 0.0
+    work: int = 0
+    attempt: int = 0
+    nth: int = 0
+    key: str = ""
+    once: bool = False
+    idempotency: Key | None = None
+    trace: str = ""
+    caused_by: str = ""
 
 
-class Stored:
+class Stored(msgspec.Struct, eq=False, gc=False):
     """What became of an `Asked`.
 
     Attributes:
@@ -125,12 +87,9 @@ class Stored:
         earlier: the row was there before.
     """
 
-    __slots__ = ("call", "earlier", "error")
-
-    def __init__(self, call: Call | None, error: PosthouseError | None = None, *, earlier: bool = False) -> None:
-        self.call = call
-        self.error = error
-        self.earlier = earlier
+    call: Call | None
+    error: PosthouseError | None = None
+    earlier: bool = False
 
 
 class Asking:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.message.message import Kind, Lane
+from posthouse.contracts.transport import Delivery
+from posthouse.message.message import Kind, Lane, Message
 from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
 from posthouse.protocol.lane import SELF, Numbers, place_of
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from posthouse.contracts.store import Books, LaneIn, LaneOut
-    from posthouse.contracts.transport import Delivery
-    from posthouse.message.message import Message
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.wire import Word

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import Any
 
-if TYPE_CHECKING:
-    import asyncio
+import msgspec
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """Somebody who waits for a call: to be stored, or to be answered.
 
     Attributes:
@@ -21,13 +21,10 @@ class Ticket:
         epoch: of the replier, in which the outcome was given.
     """
 
-    __slots__ = ("done", "epoch", "for_reply", "id", "name", "place", "stored")
-
-    def __init__(self, id: str, name: str, done: asyncio.Future[Any], *, for_reply: bool) -> None:
-        self.id = id
-        self.name = name
-        self.done = done
-        self.for_reply = for_reply
-        self.stored = False
-        self.place = 0
-        self.epoch = 0
+    id: str
+    name: str
+    done: asyncio.Future[Any]
+    for_reply: bool
+    stored: bool = False
+    place: int = 0
+    epoch: int = 0
