@@ -27,7 +27,7 @@ def test_a_broken_rule_is_caught(config: Config) -> None:
     result = check(World(config))
 
     assert result.verdict in config.expect
-    assert result.trace
+    assert result.trace or result.verdict == "liveness"  # a world may be stuck from its start
 
 
 @pytest.mark.parametrize("config", [*adoption.CORRECT, *adoption.BROKEN], ids=lambda config: config.name)
