@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import apsw
 
-from posthouse.backends.sqlite.faults import NotFlushedError, ours
+from posthouse.backends.sqlite.faults import ours
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import PosthouseError, UnavailableError
 
 if TYPE_CHECKING:

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class NotFlushedError(UnavailableError):
-    """It was done, and all processes see it; whether it outlives a power cut is not known."""
-
-
 _DOCTOR: Final = "Run `posthouse doctor`; it looks at the data directory."
 
 _FIRST_WAL: Final = (3, 7, 0)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from posthouse.backends.sqlite.commits import Operation
-from posthouse.backends.sqlite.faults import NotFlushedError
 from posthouse.backends.sqlite.waiting import RECEIVER, SENDER, Ring, wake, wake_all
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.contracts.transport import ACCEPTED, Accepted, Rejected, Released
 
 if TYPE_CHECKING:

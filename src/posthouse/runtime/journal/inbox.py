@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.contracts.store import Deceased
 from posthouse.contracts.transport import ACCEPTED
 from posthouse.errors import DeadlyError, PosthouseError, UnavailableError
@@ -544,6 +545,8 @@ class Inbox:
             if error is None:
                 self._answer(endings, done.result())
                 return
+            if isinstance(error, NotFlushedError):  # what the handlers asked is in the books
+                self._relay.take_up()
             if len(endings) > 1 and not isinstance(error, UnavailableError):
                 for ending in endings:  # one of them is at fault, and the others must not fail with it
                     self._decide((ending,))
@@ -656,6 +659,8 @@ class Inbox:
                     _log.warning("the store of %s could not be used: %s", self._here.service, error)
                     if self._taking:
                         self._timers.call_later(hold_off, retry)
+                        if isinstance(error, NotFlushedError):
+                            self._timers.call_later(LOOK, self._let_go_of_unknown)
             finally:
                 self._count(-1)
 
@@ -663,6 +668,27 @@ class Inbox:
             self._run(step, then, name=name, flush=flush, weight=weight, refused=refused, failures=failures + 1)
 
         self._store.commit(step, name=name, flush=flush, weight=weight).add_done_callback(over)
+
+    def _let_go_of_unknown(self) -> None:
+        """Put back what the books say that we run, and nobody does: it was claimed, and the flush has failed."""
+        instance = self._here.instance
+
+        def step(books: Books) -> set[str]:
+            unknown = [row for row in books.held_by(instance) if row.place not in self._running]
+            for row in unknown:
+                back = PutBack(
+                    row.operation,
+                    row.place,
+                    row.attempt,
+                    RequestState.RECEIVED,
+                    due=row.due,
+                    failures=row.failures,
+                    deaths=row.deaths,
+                )
+                put_back(books, (back,), instance=instance, now=self._here.now())
+            return {row.operation for row in unknown}
+
+        self._run(step, self.look, name="let go")
 
     def _count(self, change: int) -> None:
         self._under_way += change

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.contracts.transport import Rejected, Released
 from posthouse.errors import (
     ContractError,
     FrameError,
     FrameVersionError,
+    OutcomeUnknownError,
     PosthouseError,
     QueueUnknownError,
 )
@@ -242,7 +244,13 @@ class Journal:
 
     async def cancel(self, id: str) -> bool:
         """Ask that a call is not done; return whether there is such a call."""
-        found = await self.store.commit(lambda books: cancel(books, id, now=self.here.now()), name="cancel", flush=True)
+        try:
+            found = await self.store.commit(
+                lambda books: cancel(books, id, now=self.here.now()), name="cancel", flush=True
+            )
+        except NotFlushedError as error:  # it is in the books: what is sent again says so
+            text = f"the wish to cancel {id} was stored, and whether that outlives a power cut is not known"
+            raise OutcomeUnknownError(text, message_id=id) from error
         if found is None:
             return False
         call, lane = found

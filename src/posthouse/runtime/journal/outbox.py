@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import OutcomeUnknownError, PendingError, UnavailableError
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
-from posthouse.protocol.lane import lane_of
-from posthouse.protocol.outbox import CallState, resend_after, smoothed
+from posthouse.protocol.lane import lane_of, place_of
+from posthouse.protocol.outbox import CallState, Wants, resend_after, smoothed
 from posthouse.runtime.expiry import Expiry
 from posthouse.runtime.steps.applying import apply
 from posthouse.runtime.steps.asking import store
@@ -87,6 +88,7 @@ class Outbox:
         waiting: calls may be there that have no number yet.
         on_work: told which of our operations have work now.
         on_floor: told which lanes' floors may have moved.
+        on_not_flushed: told that the books hold what nobody here was told of.
     """
 
     def __init__(self, journal_store: Store, here: Here, courier: Courier, *, seams: Seams) -> None:
@@ -96,6 +98,7 @@ class Outbox:
         self.waiting = False
         self.on_work: Callable[[Iterable[str]], None] = _nobody
         self.on_floor: Callable[[Iterable[LaneOut]], None] = _nobody
+        self.on_not_flushed: Callable[[], None] = _nothing
         self._store = journal_store
         self._here = here
         self._courier = courier
@@ -242,8 +245,13 @@ class Outbox:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
-            for _asked, ticket in batch:
-                self._fail(ticket, error)
+            unsure = isinstance(error, NotFlushedError)
+            for asked, ticket in batch:
+                # A handler runs again, and finds what it has asked.
+                told = _unsure(ticket) if unsure and asked.wants is not Wants.HANDLER else error
+                self._fail(ticket, told)
+            if unsure:
+                self.on_not_flushed()
             return
         asking = done.result()
         for (_asked, ticket), stored in zip(batch, asking.stored, strict=True):
@@ -312,13 +320,15 @@ class Outbox:
             flush=numbers,
             weight=len(answers),
         )
-        applied.add_done_callback(self._applied)
+        applied.add_done_callback(lambda done: self._applied(answers, done))
 
-    def _applied(self, done: asyncio.Future[Applied]) -> None:
+    def _applied(self, answers: Sequence[tuple[int, Message]], done: asyncio.Future[Applied]) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:  # they come again, as the calls are still open
             _log.warning("replies could not be applied yet: %s", error)
+            if isinstance(error, NotFlushedError):
+                self._look_for(answers)
             return
         applied = done.result()
         now = self._timers.time()
@@ -344,6 +354,14 @@ class Outbox:
         if applied.woken:
             self.on_work(applied.woken)
         self.on_floor(applied.lanes)
+
+    def _look_for(self, answers: Sequence[tuple[int, Message]]) -> None:
+        """The answers are in the books after all: the next sweep reads what came of their calls."""
+        for lane, message in answers:
+            sent = None if message.lane is None else self.sent.get(place_of(lane, message.lane.number))
+            if sent is not None:
+                sent.due = self._timers.time()
+        self.on_not_flushed()
 
     def _put_off(self, lane: int, message: Message) -> None:
         """It is stored there, and undecided: nothing is gained by asking soon."""
@@ -422,9 +440,21 @@ def _pending(ticket: Ticket, why: str) -> PendingError:
     )
 
 
+def _unsure(ticket: Ticket) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"{ticket.name} was stored, and whether that outlives a power cut is not known: the disk could not be flushed;"
+        " it is sent once it can be",
+        message_id=ticket.id,
+    )
+
+
 def _forgotten(service: str, operation: str, id: str) -> OutcomeUnknownError:
     return OutcomeUnknownError(f"{service} has forgotten {operation}", message_id=id)
 
 
 def _nobody(_: Iterable[Any]) -> None:
     """Nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody goes on with it."""

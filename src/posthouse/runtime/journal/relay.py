@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import PosthouseError
 from posthouse.message.codec import encode
 from posthouse.message.message import Lane
@@ -77,6 +78,7 @@ class Relay:
         self._adopted = False
         self._closed = False
         outbox.on_floor = self._floors_moved
+        outbox.on_not_flushed = self.take_up
 
     async def open(self) -> None:
         """Find what an earlier process of ours has left under way, and go on with it."""
@@ -324,14 +326,26 @@ class Relay:
             )
             self._courier.tell(lane.service, lane.peer.id, told)
 
+    def take_up(self) -> None:
+        """The books may hold calls of ours that nobody here knows of: they were committed, and the flush has failed."""
+        self._adopted = False
+        self._outbox.waiting = True
+        self._take_over = self._timers.time()
+
     # --- taking over ----------------------------------------------------------------------------------------
 
     async def _adopt(self) -> None:
         """Take over the calls of instances that are gone."""
         gone, found = await self._store.read(self._orphans)
         self._adopted = True
-        if not gone and not found:
-            return
+        if gone or found:
+            try:
+                await self._take_over_calls(gone, found)
+            except PosthouseError:
+                self._adopted = False  # those that were ours already are found by another look only
+                raise
+
+    async def _take_over_calls(self, gone: Sequence[str], found: Sequence[Call]) -> None:
         here = self._here
         frames = [(call.frame, here.instance, call.place) for call in found]
 
@@ -343,7 +357,8 @@ class Relay:
         # Flushed, as they are sent now: who stored them may have died before it did that.
         await self._store.commit(adopt, name="adopt", flush=True)
         for call in found:
-            self._outbox.remember(call)
+            if call.place not in self._outbox.sent:  # it may have been sent meanwhile
+                self._outbox.remember(call)
         adopted = {call.place for call in found}
         self.hurry(lambda sent: sent.place in adopted)
 
@@ -406,7 +421,9 @@ class Relay:
     def _heeded(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
         if done.cancelled() or self._closed:
             return
-        if (error := done.exception()) is None:
+        if isinstance(error := done.exception(), NotFlushedError):
+            self.take_up()
+        if error is None:
             then(done.result())
         elif isinstance(error, PosthouseError):  # the next sweep tries again
             _log.warning("the store of %s could not be used: %s", self._here.service, error)

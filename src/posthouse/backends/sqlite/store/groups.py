@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
-from posthouse.backends.sqlite.faults import NotFlushedError
 from posthouse.backends.sqlite.store.engine import do
 from posthouse.backends.sqlite.store.faults import told
 from posthouse.backends.sqlite.store.rounds import MOST, Round
 from posthouse.backends.sqlite.store.steps import BEGIN, Step, Steps
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import GroupLostError, UnavailableError
 
 if TYPE_CHECKING:
