@@ -50,6 +50,7 @@ class Has(msgspec.Struct, kw_only=True):
         oldest: when the oldest was asked; 0 where nobody knows.
         due: when the next of them may run, or could; 0 for never.
         instances: how many instances take work now.
+        stuck: why nobody will run them; empty when somebody will, or nobody knows.
     """
 
     operation: str
@@ -58,6 +59,7 @@ class Has(msgspec.Struct, kw_only=True):
     oldest: Instant
     due: Instant
     instances: int
+    stuck: str = ""
 
 
 @click.command()
@@ -128,6 +130,8 @@ def inbox(options: Options, service: str | None) -> int:
                 for row in rows
             ],
         )
+        for text in dict.fromkeys(row.stuck for row in rows if row.stuck):
+            output.say(text)
         output.say("which ones: posthouse messages ls --state STATE; parked: posthouse dead ls")
     return exits.FINE
 
@@ -166,11 +170,27 @@ async def _has(stores: Stores, store: Store) -> list[Has]:
         row = rows.get(key)
         if row is None:
             there = len(stores.host.directory.instances(store.service))
-            row = rows[key] = Has(operation=key[0], state=key[1], requests=0, oldest=asked, due=due, instances=there)
+            stuck = _stuck(stores, store, tally)
+            row = rows[key] = Has(
+                operation=key[0], state=key[1], requests=0, oldest=asked, due=due, instances=there, stuck=stuck
+            )
         row.requests += tally.count
         row.oldest = min(row.oldest, asked) if row.oldest and asked else row.oldest or asked
         row.due = min(row.due, due) if row.due and due else row.due or due
     return list(rows.values())
+
+
+def _stuck(stores: Stores, store: Store, tally: RequestTally) -> str:
+    from posthouse.cli.conversation import offered
+    from posthouse.cli.why import not_run
+    from posthouse.protocol.inbox import RequestState
+    from posthouse.runtime.steps.intervening import is_own_run
+
+    waits = tally.state in {RequestState.RECEIVED, RequestState.SUSPENDED}
+    directory = stores.host.directory
+    if not waits or store.service not in directory.contracts or is_own_run(tally.first, tally.operation):
+        return ""
+    return not_run(tally.operation, offered(directory, tally.operation))
 
 
 def _tallies(books: Books) -> list[tuple[RequestTally, Instant]]:

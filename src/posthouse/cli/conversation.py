@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from posthouse.cli.stores import Stores
     from posthouse.contracts.store import Store
     from posthouse.message.message import Message
+    from posthouse.runtime.directory import Directory
 
 DEEPEST: Final = 8
 """Calls within calls are followed so far."""
@@ -176,6 +177,8 @@ class Conversation(msgspec.Struct, kw_only=True, omit_defaults=True):
         instances: how many instances of the replier take work now.
         callers: how many instances of the caller are there now.
         announced: whether the operation was ever announced here.
+        offered: how the newest contract of the replier delivers it, as a Mode in small letters; empty when that has it
+            no more, or is not known here.
         store_here: the replier's store in this data directory, whether it was asked or not.
         inside: calls that the handler made.
         runs: handlers that hear of its reply or ack, with their state.
@@ -194,6 +197,7 @@ class Conversation(msgspec.Struct, kw_only=True, omit_defaults=True):
     instances: int = 0
     callers: int = 0
     announced: bool = False
+    offered: str = ""
     store_here: StoreSeen | None = None
     inside: list[Conversation] = []
     runs: dict[str, str] = {}
@@ -411,12 +415,22 @@ async def _see_runs(conversation: Conversation, store: Store) -> None:
             conversation.runs[row.operation] = named(row.state)
 
 
+def offered(directory: Directory, name: str) -> str:
+    """Return how the newest contract of a service delivers an operation, or a subscription; empty for not at all."""
+    contract = directory.contracts.get(service_of(name))
+    if contract is None:
+        return ""
+    heard = (each for each in contract.subscriptions if each.declared)
+    return next((each.mode.name.lower() for each in (*contract.operations, *heard) if each.name == name), "")
+
+
 def _see_replier(stores: Stores, conversation: Conversation) -> None:
     directory = stores.host.directory
     conversation.instances = len(directory.instances(conversation.replier))
     conversation.asked = conversation.asked or asked_at(conversation.id)
     conversation.callers = len(directory.present.get(conversation.caller, ()))
-    conversation.announced = conversation.operation in directory.operations
+    conversation.offered = offered(directory, conversation.operation)
+    conversation.announced = bool(conversation.offered)
     store = stores.by_service.get(conversation.replier)
     conversation.store_here = None if store is None else _store(store)
 

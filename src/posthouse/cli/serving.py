@@ -19,7 +19,7 @@ from posthouse.cli.parent import tell_ready
 from posthouse.declare.contract_of import contract_of
 from posthouse.runtime.host import Host
 from posthouse.runtime.signals import Signals
-from posthouse.runtime.start import run_loop
+from posthouse.runtime.start import run_loop, serve_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ async def _serve(
 ) -> None:
     with Signals() as signals:
         async with Host(settings) as host:
-            if services and not await signals.unless_asked(host.serve(*services)):
+            if services and not await signals.unless_asked(serve_all(host, services)):
                 return
             door = await _opened(host, bind) if bind else None
             address = door.address if door is not None else ""

@@ -229,6 +229,12 @@ def _received(conversation: Conversation, request: RequestSeen, now: Instant) ->
         return Why(False, text, "" if conversation.callers else f"Start {conversation.caller}.")
     if not conversation.instances:
         return Why(False, f"{replier} has it stored, and nobody serves {replier} now", f"Start {replier}.")
+    if unserved := not_run(conversation.operation, conversation.offered):
+        return Why(
+            False,
+            f"{replier} has it stored, and {unserved}",
+            f"Start a {replier} that has a journaled handler of it; or cancel it, if it is not wanted any more.",
+        )
     if request.failures:
         tried = f"it has failed {_times(request.failures)} at {replier}"
         if request.due > now:
@@ -290,6 +296,20 @@ def _parked(conversation: Conversation) -> Why:
         f"parked at {conversation.replier} after {count(letter.attempts, 'attempt')} ({letter.code}): {letter.reason}",
         f"Mend the cause, then `posthouse dead replay {letter.id}`; or give it up: `posthouse dead drop {letter.id}`.",
     )
+
+
+def not_run(operation: str, offered: str) -> str:
+    """Say why nobody will run what is stored of an operation; empty when somebody will.
+
+    Args:
+        operation: what was asked.
+        offered: how the newest contract of its service delivers it; empty for not at all.
+    """
+    if offered == "journaled":
+        return ""
+    if offered:
+        return f"{operation} is {offered} by now, so that nobody runs what was stored before"
+    return f"{operation} is not offered any more, so that nobody runs it"
 
 
 # --- words ------------------------------------------------------------------------------------------------

@@ -407,6 +407,10 @@ class Books(Protocol):
         """Return when the next received or suspended request of an operation is due; None when there is none."""
         ...
 
+    def waiting_requests(self) -> dict[str, int]:
+        """Return how many received and suspended requests there are, by operation; not hot."""
+        ...
+
     def claim(self, instance: str, places: Sequence[int]) -> None:
         """Make received or suspended requests running ones of an instance, each with one attempt more."""
         ...

@@ -228,7 +228,9 @@ class Host:
             self.journals.allow(service.name, schema=service.schema)
             self._check_promises(service)
         journals = {
-            service.name: await self.journals.need(service.name) for service in services if needs_store(service)
+            service.name: await self.journals.need(service.name)
+            for service in services
+            if needs_store(service) or self.journals.get(service.name) is not None
         }
         await self.announce(*services)
         begun = [

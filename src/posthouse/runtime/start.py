@@ -15,7 +15,7 @@ from posthouse.runtime.settings import load
 from posthouse.runtime.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -95,8 +95,16 @@ def run(*services: Service, transport: str | None = None, config: Path | Mapping
 async def _serve(settings: Settings, services: tuple[Service, ...]) -> None:
     with Signals() as signals:
         async with Host(settings) as host:
-            if await signals.unless_asked(host.serve(*services)):
+            if await signals.unless_asked(serve_all(host, services)):
                 await drain_when_asked(host, signals)
+
+
+async def serve_all(host: Host, services: Sequence[Service]) -> None:
+    """Serve, and go on with what earlier processes have left in stores, even where nothing is journaled any more."""
+    for service in services:
+        host.journals.allow(service.name, schema=service.schema)
+        await host.journals.resume(service.name)
+    await host.serve(*services)
 
 
 async def drain_when_asked(host: Host, signals: Signals) -> None:

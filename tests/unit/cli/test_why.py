@@ -50,7 +50,8 @@ def request(state: str, **changed: Any) -> RequestSeen:
 
 def told(*, id: str = "a1", operation: str = "prices.quote", **changed: Any) -> Conversation:
     values: dict[str, Any] = {
-        "caller": "shop", "asked": NOON - 9, "instances": 1, "callers": 1, "announced": True, "store_here": PRICES,
+        "caller": "shop", "asked": NOON - 9, "instances": 1, "callers": 1, "announced": True,
+        "offered": "journaled", "store_here": PRICES,
         **changed,
     }  # fmt: skip
     return Conversation(id=id, operation=operation, **values)
@@ -117,6 +118,12 @@ def refused(code: str, message: str = "no") -> OutcomeSeen:
         (told(call=OPEN, request=request("received")), False, "has it stored, for 5 s, and is busy", "inbox prices"),
         (told(call=OPEN, request=request("received"), instances=0), False,
          "has it stored, and nobody serves prices now", "Start prices"),
+        (told(call=OPEN, request=request("received"), offered=""), False,
+         "prices has it stored, and prices.quote is not offered any more", "Start a prices that has"),
+        (told(call=OPEN, request=request("received"), offered="queued"), False,
+         "prices has it stored, and prices.quote is queued by now, so that nobody runs", "or cancel it"),
+        (told(call=OPEN, request=request("received"), offered="", instances=0), False, "nobody serves prices now",
+         "Start prices"),
         (told(call=OPEN, request=request("received", may_run=False)), False,
          "a store was restored: prices runs it when shop has asked for it again", ""),
         (told(call=OPEN, request=request("received", failures=2, due=NOON + 30)), False,

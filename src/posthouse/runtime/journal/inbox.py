@@ -146,6 +146,7 @@ class Inbox:
         self._put_back: list[PutBack] = []
         self._timer: Timer | None = None
         self._take_over = 0.0
+        self._unserved: set[str] = set()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -167,6 +168,7 @@ class Inbox:
         self._take_over = now
         self.look(self._places)
         self._look_around()
+        self._look_for_unserved()
 
     def stop(self) -> None:
         """Claim nothing more; what is here ends as usual."""
@@ -256,6 +258,8 @@ class Inbox:
             _log.error("%s: request %s has the number of another one, and was not taken", self._here.service, id)
         self._moved(received.lanes, received.unwanted)
         self.look(received.backlog)
+        if not received.backlog <= self._places.keys() | self._unserved:
+            self._look_for_unserved()
 
     def _answer_again(self, answers: Sequence[Answer]) -> None:
         """Answer what came again, or was acked.
@@ -411,6 +415,21 @@ class Inbox:
 
     def _look_for_due(self) -> None:
         self._heed(self._store.read(self._due), self.look)
+
+    def _look_for_unserved(self) -> None:
+        self._heed(self._store.read(lambda books: books.waiting_requests()), self._tell_of_unserved)
+
+    def _tell_of_unserved(self, waiting: dict[str, int]) -> None:
+        """Say of each operation that nobody runs here that requests wait for it; once in the life of a process."""
+        for name in sorted(waiting.keys() - self._places.keys() - self._unserved):
+            self._unserved.add(name)
+            _log.warning(
+                "%s: requests that wait for %s: %d. This instance has no journaled handler of that (removed, renamed,"
+                " or of another mode now?): they wait until an instance that has one is there",
+                self._here.service,
+                name,
+                waiting[name],
+            )
 
     def _due(self, books: Books) -> list[str]:
         now = self._here.now()

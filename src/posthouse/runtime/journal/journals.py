@@ -83,7 +83,7 @@ class OpenJournals:
         return journal
 
     async def resume(self, service: str) -> None:
-        """Open the journal of a service whose store is there: an earlier process may have left calls under way."""
+        """Open the journal of a service whose store is there: an earlier process may have left work in it."""
         url, _ = self._allowed[service]
         if await asyncio.to_thread(store_is_there, url, service=service):
             await self.need(service)

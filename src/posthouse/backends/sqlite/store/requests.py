@@ -39,6 +39,7 @@ WHERE operation = ? AND state IN (1, 3) AND due <= ? AND (deaths > 0) = ? ORDER 
 """,
 )
 NEXT_DUE: Final = "SELECT min(due) FROM posthouse_requests WHERE operation = ? AND state IN (1, 3)"
+WAITING: Final = "SELECT operation, count(*) FROM posthouse_requests WHERE state IN (1, 3) GROUP BY operation"
 CLAIM: Final = """
 UPDATE posthouse_requests SET state = 2, instance = ?, attempt = attempt + 1 WHERE place = ? AND state IN (1, 3)
 """
@@ -123,6 +124,10 @@ class RequestBooks:
         """Return when the next received or suspended request of an operation is due; None when there is none."""
         [[due]] = self._sql.execute(NEXT_DUE, (operation,))
         return due
+
+    def waiting_requests(self) -> dict[str, int]:
+        """Return how many received and suspended requests there are, by operation; walks through the index of them."""
+        return dict(self._sql.execute(WAITING).fetchall())
 
     def claim(self, instance: str, places: Sequence[int]) -> None:
         """Make received or suspended requests running ones of an instance, each with one attempt more."""

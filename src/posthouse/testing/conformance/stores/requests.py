@@ -112,6 +112,21 @@ class RequestTests(OnOneStore):
         assert numbers(await store.read(lambda books: books.claimable(QUOTE, NOON + 3, 2))) == [4, 1]
         assert numbers(await store.read(lambda books: books.claimable(QUOTE, NOON + 3, 9, suspects=True))) == [9]
 
+    async def test_those_that_wait_are_counted_by_operation(self, store: Store):
+        def make(books: Books) -> None:
+            books.add_requests([request(0), request(1, state=SUSPENDED, due=float("inf")), running(2)])
+            books.add_requests([request(3, state=PARKED), request(4, operation="prices.list"), request(5, state=DONE)])
+
+        await store.commit(make, name="make")
+
+        assert await store.read(lambda books: books.waiting_requests()) == {QUOTE: 2, "prices.list": 1}
+
+    async def test_what_is_left_of_a_request_is_found_by_its_place(self, store: Store):
+        await store.commit(lambda books: books.add_requests([request(0)]), name="add")
+
+        assert await store.read(lambda books: books.remains(PLACE)) == request(0)
+        assert await store.read(lambda books: books.remains(77)) is None
+
     async def test_the_next_due_is_the_soonest_of_those_that_can_be_claimed(self, store: Store):
         def make(books: Books) -> None:
             books.add_requests([running(0), request(1, due=NOON + 7), request(2, state=PARKED)])
