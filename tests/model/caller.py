@@ -116,6 +116,8 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     store = state.caller
     if store.waiting:
         yield from _number(config, mail, state)
+        if config.cancel:
+            yield from _cancel_waiting(config, state)
     for lane, rows in enumerate(store.lanes):
         for number, row in enumerate(rows):
             at = f"{lane}/{number}"
@@ -201,6 +203,19 @@ def _number(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
     rows = (*store.lanes[store.epoch], CallerRow(first.payload))
     numbered = with_lane(store, store.epoch, rows)._replace(waiting=tuple(rest))
     yield Step(f"caller numbers {first.payload}", True, state._replace(caller=numbered))
+
+
+def _cancel_waiting(config: Config, state: State) -> Iterator[Step[State]]:
+    """Yield the end of each call that waits: nobody else knows of it, unless a history that was lost has sent it."""
+    store = state.caller
+    for at, call in enumerate(store.waiting):
+        left = store._replace(waiting=(*store.waiting[:at], *store.waiting[at + 1 :]))
+        if call.born < store.epoch and config.old_unsent_is_unknown:
+            changed = left._replace(unknown=(*store.unknown, call.payload))
+        else:
+            rows = (*store.lanes[store.epoch], CallerRow(call.payload, NOT_DONE))
+            changed = with_lane(left, store.epoch, rows)
+        yield Step(f"application cancels {call.payload}, which waits", False, state._replace(caller=changed))
 
 
 def take(config: Config, state: State, message: Reply | Resync | Tops) -> Iterator[Step[State]]:

@@ -32,7 +32,7 @@ class Config:
 
     # --- what may happen
     cancel: bool = False
-    """the application may ask to cancel an open call"""
+    """the application may ask to cancel a call that is open or waits"""
     refuse: bool = False
     """the replier may decide "not done" (expired, failed) in place of the effect"""
     park: bool = False
@@ -71,6 +71,8 @@ class Config:
     """a reply is applied only to a call that is still open"""
     floor_is_lowest_open: bool = True
     cancel_decided_by_replier: bool = True
+    old_unsent_is_unknown: bool = True
+    """what is canceled while it waits is not done, but of what waits since before a restore nobody knows"""
     order_held_by_caller: bool = True
     """a row is sent only when every earlier row of its key is answered or final"""
     answered_frees_key: bool = True

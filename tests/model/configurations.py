@@ -39,6 +39,8 @@ CORRECT: Final = (
         caller_power_cut=True,
         replier_power_cut=True,
     ),
+    Config("2-number-later-ordered-cancel", numbering="later", ordered=True, cancel=True),
+    Config("1-number-later-cancel-caller-restored", calls=1, numbering="later", cancel=True, caller_restored=True),
     Config("2-caller-loses-power", caller_power_cut=True),
     Config("2-replier-loses-power", replier_power_cut=True, park=True),
     Config("1-both-lose-power", calls=1, caller_power_cut=True, replier_power_cut=True, cancel=True, refuse=True),
@@ -85,6 +87,7 @@ CORRECT: Final = (
 LARGE: Final = (
     Config("3-number-early-floor-waits", calls=3, numbering="early, floor waits"),
     Config("2-number-later-caller-restored", numbering="later", caller_restored=True),
+    Config("2-number-later-cancel-caller-restored", numbering="later", cancel=True, caller_restored=True),
     Config("2-lease-lapses-refuse", workers=2, lapse=True, cancel=True, refuse=True),
     Config(
         "handler-1-call-both-restored",
@@ -189,6 +192,7 @@ BROKEN: Final = (
     replace(_UNSAFE, name="x-apply-every-time", applies_once=False),
     # who decides
     replace(_UNSAFE, name="x-cancel-decided-by-caller", cancel=True, cancel_decided_by_replier=False),
+    replace(_LATER, name="x-canceled-unsent-after-restore", calls=1, cancel=True, old_unsent_is_unknown=False),
     replace(_UNSAFE, name="x-replay-after-reply", park=True, decided_is_final=False),
     # restores
     replace(_UNSAFE, name="x-caller-restored-no-epoch", caller_restored=True, caller_epochs=False),
