@@ -270,9 +270,9 @@ FAULTS: Final = (
         GROWTH,
         (
             (
-                f"{JOURNAL}/relay.py",
-                "            dropped += books.forget_calls(\n",
-                "            dropped += 0 and books.forget_calls(\n",
+                f"{STEPS}/forgetting.py",
+                "        dropped += books.forget_calls(\n",
+                "        dropped += 0 and books.forget_calls(\n",
             ),
         ),
     ),
