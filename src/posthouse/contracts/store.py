@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import msgspec
 
 from posthouse.clock import Instant
+from posthouse.contracts.streams import StreamBooks
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import Numbers
@@ -221,7 +222,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class Books(Protocol):
+class Books(StreamBooks, Protocol):
     """What a step reads and writes, inside its transaction. Each method may raise UnavailableError.
 
     Rows are found by place; what is asked for several at once is one question to the engine. A row that is not as it

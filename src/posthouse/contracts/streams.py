@@ -133,7 +133,10 @@ class StreamBooks(Protocol):
         ...
 
     def first_since(self, stream: Stream, at: Instant) -> int:
-        """Return the lowest number that is kept and was not stored before `at`; `next` when there is none."""
+        """Return the lowest number that is kept and was not stored before `at`; `next` when there is none.
+
+        Events are taken to be stored in the order of their numbers.
+        """
         ...
 
     def drop_events(self, stream: int, *, before: Instant, surplus: int, limit: int) -> tuple[int, int]:
@@ -170,7 +173,7 @@ class StreamBooks(Protocol):
         ...
 
     def open_feed(self, subscription: str, topic: str, publisher: Identity, begins: int) -> Feed:
-        """Make a feed that wants what has the number `begins` or a higher one."""
+        """Make a feed that wants what has the number `begins` or a higher one; `next` and `head` stand there too."""
         ...
 
     def save_feed(self, feed: Feed) -> None:

@@ -118,9 +118,11 @@ async def test_a_file_that_is_no_database_is_told(made: Path, clock: ManualClock
 
 
 async def test_a_page_that_was_damaged_is_found(made: Path, clock: ManualClock):
-    size = (made / FILE).stat().st_size
+    connection = cast("Connection", apsw.Connection(str(made / FILE)))
+    [[page]] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'posthouse_members'").fetchall()
+    connection.close()
     with open(made / FILE, "r+b") as file:
-        file.seek(size // 4096 // 2 * 4096)
+        file.seek((page - 1) * 4096)
         file.write(os.urandom(2048))
     store = the_store(made, clock)
     await store.look()

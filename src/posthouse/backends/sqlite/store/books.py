@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from posthouse.backends.sqlite.store.calls import CallBooks
+from posthouse.backends.sqlite.store.feeds import FeedBooks
 from posthouse.backends.sqlite.store.lanes import LaneBooks
 from posthouse.backends.sqlite.store.letters import KeyBooks, LetterBooks
 from posthouse.backends.sqlite.store.members import MemberBooks
 from posthouse.backends.sqlite.store.people import PeopleBooks
 from posthouse.backends.sqlite.store.requests import RequestBooks
+from posthouse.backends.sqlite.store.streams import PublisherBooks
 from posthouse.contracts.store import Counts
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.outbox import CallState
@@ -33,7 +35,17 @@ SELECT
 """
 
 
-class SqliteBooks(MemberBooks, LaneBooks, CallBooks, RequestBooks, LetterBooks, KeyBooks, PeopleBooks):
+class SqliteBooks(
+    MemberBooks,
+    LaneBooks,
+    CallBooks,
+    RequestBooks,
+    PublisherBooks,
+    FeedBooks,
+    LetterBooks,
+    KeyBooks,
+    PeopleBooks,
+):
     """The books, inside a transaction of whoever calls.
 
     Args:

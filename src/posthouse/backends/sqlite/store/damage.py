@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, letter_of, request_of, select
+from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, event_of, letter_of, request_of, select
 from posthouse.errors import StoreDamagedError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ _SUMS: Final = "sum, frame_sum, outcome_sum"
 _TABLES: Final[Sequence[tuple[str, Callable[[Sequence[Any]], object]]]] = (
     (select(f"{CALL}, {_SUMS}", "FROM posthouse_calls"), call_of),
     (select(f"{REQUEST}, {_SUMS}", "FROM posthouse_requests"), request_of),
+    (select("place, at, id, sum, frame", "FROM posthouse_events"), event_of),
     (select(f"{LETTER}, sum", "FROM posthouse_dead"), letter_of),
 )
 

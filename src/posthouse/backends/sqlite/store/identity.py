@@ -47,7 +47,7 @@ def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: s
     found = sql.execute("SELECT id, epoch, machine, device, inode FROM posthouse_store").fetchall()
     if not found:
         id = new_id()
-        sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0)", (id, *where))
+        sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0, 0)", (id, *where))
         sql.execute("INSERT INTO posthouse_epochs VALUES (1, ?, ?)", (CREATED, now))
         return Identity(id, 1)
     [[id, epoch, *before]] = found

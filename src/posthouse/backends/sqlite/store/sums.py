@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 
 from posthouse.contracts.store import Deceased
+from posthouse.contracts.streams import Told
 from posthouse.errors import StoreDamagedError
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.outbox import Call, CallState, Wants
@@ -182,6 +183,24 @@ def letter_of(row: Sequence[Any]) -> Deceased:
         cause=cause,
         at=at,
     )
+
+
+def event_row(event: Told) -> tuple[Any, ...]:
+    """Return the row of an event, with its sum."""
+    at = float(event.at)
+    return event.place, at, event.id, crc32(event.frame, crc32(_pack((event.place, at, event.id)))), event.frame
+
+
+def event_of(row: Sequence[Any]) -> Told:
+    """Return the event of a row.
+
+    Raises:
+        StoreDamagedError: the row is damaged.
+    """
+    place, at, id, sum, frame = row
+    if crc32(frame, crc32(_pack((place, at, id)))) != sum:
+        raise damaged("event", place, id)
+    return Told(place, id, frame, at)
 
 
 def damaged(what: str, place: int, id: str) -> StoreDamagedError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from posthouse.backends.sqlite.sql import Sql
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 APPLICATION: Final = 0x506F5374
 """SQLite's application_id: "PoSt". It tells the file of a store from any other database."""
@@ -185,7 +185,51 @@ CREATE TABLE posthouse_keys (
 CREATE INDEX posthouse_keys_by_until ON posthouse_keys (until);
 """
 
-STEPS: Final[Mapping[int, str]] = {0: _TABLES}
+_EVENTS: Final = """
+-- How many feeds were ever opened: the number of one that is gone is not given again.
+ALTER TABLE posthouse_store ADD COLUMN feeds INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE posthouse_streams (
+  stream INTEGER PRIMARY KEY,
+  topic TEXT NOT NULL,
+  epoch INTEGER NOT NULL,
+  next INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  retain REAL NOT NULL,
+  UNIQUE (topic, epoch)
+) STRICT;
+
+-- What was told, by stream and number; the frame stands last, since some look only at what stands before it.
+CREATE TABLE posthouse_events (
+  place INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  id TEXT NOT NULL,
+  sum INTEGER NOT NULL,
+  frame BLOB NOT NULL
+) STRICT;
+CREATE INDEX posthouse_events_by_id ON posthouse_events (id);
+
+-- What was had of the streams of others; the events that are to be run stand among the requests.
+CREATE TABLE posthouse_feeds (
+  lane INTEGER PRIMARY KEY,             -- above all lanes of requests
+  publisher_store TEXT NOT NULL,
+  publisher_epoch INTEGER NOT NULL,
+  subscription TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  floor INTEGER NOT NULL,
+  ranges BLOB NOT NULL,
+  next INTEGER NOT NULL,
+  head INTEGER NOT NULL,
+  UNIQUE (subscription, topic, publisher_store, publisher_epoch)
+) STRICT;
+CREATE INDEX posthouse_feeds_by_topic ON posthouse_feeds (topic);
+
+CREATE TABLE posthouse_subscriptions (name TEXT PRIMARY KEY, topic TEXT NOT NULL, created REAL NOT NULL)
+  STRICT, WITHOUT ROWID;
+"""
+
+STEPS: Final[Mapping[int, str]] = {0: _TABLES, 1: _EVENTS}
 """What takes a file of version n to version n + 1."""
 
 

@@ -10,11 +10,13 @@ import pytest
 from posthouse.backends.sqlite.store import (
     SqliteStore,
     calls,
+    feeds,
     forgetting,
     lanes,
     letters,
     people,
     requests,
+    streams,
 )
 from tests.unit.backends.sqlite.store.conftest import OpenStore
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 HOT = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (calls, forgetting, lanes, letters, people, requests)
+    for module in (calls, feeds, forgetting, lanes, letters, people, requests, streams)
     for name, statement in vars(module).items()
     if not name.startswith("_")  # those are for what is rare
     and isinstance(statement, str)
@@ -89,6 +91,11 @@ async def test_no_hot_statement_scans_a_table_or_sorts(name: str, store: SqliteS
         ("requests.NEXT_DUE", "posthouse_requests_due"),
         ("requests.HELD", "posthouse_requests_run (instance=?)"),
         ("requests.HOLDERS", "SCAN posthouse_requests USING COVERING INDEX posthouse_requests_run"),
+        ("feeds.FEEDS_OF", "sqlite_autoindex_posthouse_feeds_1 (subscription=?)"),
+        ("feeds.FEED_OF", "(subscription=? AND topic=? AND publisher_store=? AND publisher_epoch=?)"),
+        ("feeds.FEEDS_ON", "posthouse_feeds_by_topic"),
+        ("streams.EVENTS", "PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("streams.EVENT_NAMED", "posthouse_events_by_id"),
         ("letters.LETTERS_OF", "posthouse_dead_by_operation"),
         ("letters.LETTERS_BY_CAUSE", "posthouse_dead_by_cause"),
         ("letters.LETTER_OF", "posthouse_dead_by_place"),

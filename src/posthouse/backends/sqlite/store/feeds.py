@@ -1,0 +1,140 @@
+"""The subscriber's side of a store: its subscriptions, and its feeds on the streams of others.
+
+The events themselves lie among the requests, at places in the lanes of their feeds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from posthouse.backends.sqlite.store.lanes import NONE, pack_ranges, unpack_ranges
+from posthouse.backends.sqlite.store.sums import select
+from posthouse.contracts.streams import Feed, Subscribed
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.lane import Numbers, number_of, place_of
+from posthouse.protocol.stream import FEEDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from posthouse.backends.sqlite.sql import Sql
+    from posthouse.clock import Instant
+
+_FEED: Final = "lane, publisher_store, publisher_epoch, subscription, topic, floor, ranges, next, head"
+FEED_AT: Final = select(_FEED, "FROM posthouse_feeds WHERE lane = ?")
+FEED_OF: Final = select(
+    _FEED,
+    "FROM posthouse_feeds WHERE subscription = ? AND topic = ? AND publisher_store = ? AND publisher_epoch = ?",
+)
+FEEDS_OF: Final = select(_FEED, "FROM posthouse_feeds WHERE subscription = ?")
+FEEDS_ON: Final = select(_FEED, "FROM posthouse_feeds WHERE topic = ?")
+_FEEDS: Final = select(_FEED, "FROM posthouse_feeds")
+_NUMBER: Final = "UPDATE posthouse_store SET feeds = feeds + 1 RETURNING feeds"
+_OPEN: Final = f"INSERT INTO posthouse_feeds ({_FEED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of columns
+SAVE: Final = "UPDATE posthouse_feeds SET floor = ?, ranges = ?, next = ?, head = ? WHERE lane = ?"
+_DROP_FEEDS: Final = "DELETE FROM posthouse_feeds WHERE subscription = ?"
+
+SUBSCRIPTION: Final = "SELECT name, topic, created FROM posthouse_subscriptions WHERE name = ?"
+_SUBSCRIPTIONS: Final = "SELECT name, topic, created FROM posthouse_subscriptions ORDER BY name"
+_SUBSCRIBE: Final = """
+INSERT INTO posthouse_subscriptions (name, topic, created) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET topic = excluded.topic, created = excluded.created
+"""
+_UNSUBSCRIBE: Final = "DELETE FROM posthouse_subscriptions WHERE name = ?"
+
+THERE: Final = "SELECT place FROM posthouse_requests WHERE place BETWEEN ? AND ? ORDER BY place"
+END_RUN: Final = """
+DELETE FROM posthouse_requests WHERE place = ? AND instance = ? AND attempt = ? AND state = 2 RETURNING place, attempt
+"""
+UNDECIDED: Final = "SELECT count(*) FROM posthouse_requests WHERE place BETWEEN ? AND ? AND state < 5"
+FORGET: Final = "DELETE FROM posthouse_requests WHERE place BETWEEN ? AND ?"
+FORGET_DEAD: Final = "DELETE FROM posthouse_dead WHERE place BETWEEN ? AND ?"
+
+
+class FeedBooks:
+    """What is kept of feeds."""
+
+    _sql: Sql
+
+    def subscribe(self, name: str, topic: str, now: Instant) -> Subscribed:
+        """Enter a subscription if it is not there; return it. One with another topic than before is a new one."""
+        for row in self._sql.execute(SUBSCRIPTION, (name,)).fetchall():
+            if row[1] == topic:
+                return Subscribed(*row)
+        self._sql.execute(_SUBSCRIBE, (name, topic, now))
+        return Subscribed(name, topic, now)
+
+    def subscribed(self) -> list[Subscribed]:
+        """Return all subscriptions, by name."""
+        return [Subscribed(*row) for row in self._sql.execute(_SUBSCRIPTIONS).fetchall()]
+
+    def unsubscribe(self, name: str) -> int:
+        """Forget a subscription, its feeds and their rows and dead letters; return how many undecided rows went."""
+        sql = self._sql
+        undecided = 0
+        for feed in self.feeds(name):
+            places = place_of(feed.lane, 0), place_of(feed.lane + 1, 0) - 1
+            [[count]] = sql.execute(UNDECIDED, places).fetchall()
+            undecided += count
+            sql.execute(FORGET, places)
+            sql.execute(FORGET_DEAD, places)
+        sql.execute(_DROP_FEEDS, (name,))
+        sql.execute(_UNSUBSCRIBE, (name,))
+        return undecided
+
+    def feed(self, lane: int) -> Feed | None:
+        """Return a feed by its number."""
+        return next(map(_feed, self._sql.execute(FEED_AT, (lane,)).fetchall()), None)
+
+    def feed_of(self, subscription: str, topic: str, publisher: Identity) -> Feed | None:
+        """Return the feed of a subscription on a stream: the publisher's store, and the epoch that opened it."""
+        asked = subscription, topic, publisher.id, publisher.epoch
+        return next(map(_feed, self._sql.execute(FEED_OF, asked).fetchall()), None)
+
+    def feeds(self, subscription: str = "", topic: str = "") -> list[Feed]:
+        """Return feeds, the oldest first: all, or those of a subscription, or of a topic."""
+        if subscription:
+            found = self._sql.execute(FEEDS_OF, (subscription,))
+        elif topic:
+            found = self._sql.execute(FEEDS_ON, (topic,))
+        else:
+            found = self._sql.execute(_FEEDS)
+        feeds = [_feed(row) for row in found.fetchall() if not topic or row[4] == topic]
+        return sorted(feeds, key=lambda feed: feed.lane)
+
+    def open_feed(self, subscription: str, topic: str, publisher: Identity, begins: int) -> Feed:
+        """Make a feed that wants what has the number `begins` or a higher one."""
+        # The numbers of feeds that are gone are not given again: their rows may still run somewhere.
+        [[count]] = self._sql.execute(_NUMBER).fetchall()
+        lane = FEEDS + count - 1
+        values = (lane, publisher.id, publisher.epoch, subscription, topic, begins, NONE, begins, begins)
+        self._sql.execute(_OPEN, values)
+        return Feed(lane, publisher, subscription, topic, Numbers(begins, []), begins, begins)
+
+    def save_feed(self, feed: Feed) -> None:
+        """Write a feed as it is now."""
+        over = feed.over
+        ranges = pack_ranges(over.ranges) if over.ranges else NONE
+        self._sql.execute(SAVE, (over.floor, ranges, feed.next, feed.head, feed.lane))
+
+    def there(self, lane: int, first: int, last: int) -> list[int]:
+        """Return which numbers first..last of a feed are stored, rising."""
+        found = self._sql.execute(THERE, (place_of(lane, first), place_of(lane, last))).fetchall()
+        return [number_of(place) for (place,) in found]
+
+    def end_runs(self, rows: Iterable[tuple[int, int]], *, instance: str) -> list[bool]:
+        """Delete rows that run here, given as (place, attempt); return for each whether this attempt still held it."""
+        asked = list(rows)
+        ended = self._sql.executemany(END_RUN, [(place, instance, attempt) for place, attempt in asked]).fetchall()
+        left = set(ended)
+        held: list[bool] = []
+        for row in asked:
+            held.append(row in left)
+            left.discard(row)
+        return held
+
+
+def _feed(row: Sequence[Any]) -> Feed:
+    lane, store, epoch, subscription, topic, floor, ranges, following, head = row
+    over = Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
+    return Feed(lane, Identity(store, epoch), subscription, topic, over, following, head)
