@@ -18,9 +18,7 @@ from posthouse.clock import SystemClock
 from posthouse.declare.operation import Event, Operation
 from posthouse.declare.route import same_requests
 from posthouse.declare.schema_of import schema
-from posthouse.message.message import Mode
 from posthouse.runtime.layers import nearest
-from posthouse.runtime.outbound import journaled
 from posthouse.runtime.promises import broken_promise
 
 if TYPE_CHECKING:
@@ -64,7 +62,6 @@ def findings(services: Sequence[Service], world: World, settings: Settings) -> l
         for target in (*service.operations.values(), *service.subscriptions.values()):
             found += _promises(target, settings)
             found += _uses(target, world)
-        found += _journaled_events(service)
         for subscription in service.subscriptions.values():
             found += _hears(subscription.event, subscription, world)
     return [*found, *_routes(services, world), *_changes(world), *_settings(settings, world)]
@@ -103,13 +100,6 @@ def _promises(target: Handler | Subscription, settings: Settings) -> Iterator[Fi
     error = broken_promise(target, features=transport.features, settings=settings)
     if error is not None:
         yield Finding(error.code, str(error), target.place)
-
-
-def _journaled_events(service: Service) -> Iterator[Finding]:
-    for event in service.events.values():
-        if event.promise is Mode.JOURNALED:
-            error = journaled(event.name)
-            yield Finding(error.code, str(error))
 
 
 def _uses(target: Target, world: World) -> Iterator[Finding]:

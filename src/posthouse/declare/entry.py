@@ -1,4 +1,4 @@
-"""From a function and its options to what a Service keeps: a Handler, a Subscription, a ReplyHandler.
+"""From a function and its options to what a Service keeps: a Handler, a Subscription, a ReplyHandler, a GapHandler.
 
 Here a declaration is judged as a whole: the function against its contract, the options against each
 other, the name and the route against those that are there.
@@ -13,10 +13,10 @@ from posthouse.declare import options, signature
 from posthouse.declare.operation import DEFAULT_MODE, Event, Mode, Operation
 from posthouse.declare.route import check_route, same_requests
 from posthouse.declare.schema_of import fits
-from posthouse.declare.target import Handler, ReplyHandler, Subscription, Target
-from posthouse.declare.values import Reply
+from posthouse.declare.target import GapHandler, Handler, ReplyHandler, Subscription, Target
+from posthouse.declare.values import Gap, Reply
 from posthouse.declare.wrong import wrong
-from posthouse.errors import NotBuiltError
+from posthouse.message.message import Mode as Promise
 from posthouse.message.names import check_name
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ def subscription_of(
 
     Raises:
         DeclarationError: see Service.on.
-        NotBuiltError: start="first".
     """
     says = signature.read(function)
     place = says.place
@@ -114,10 +113,11 @@ def subscription_of(
         raise wrong(f"{of} takes {hears!r}", do, where=place)
     _check_silent(says, of)
     start = how.get("start", "new")
-    if start == "first":
-        raise NotBuiltError(f"start='first' of {of} ({place}): this version keeps no events; leave `start` out")
-    if start != "new":
-        raise wrong(f"start= of {of} is {start!r}", "write 'new', or leave it out", where=place)
+    if start not in {"new", "first"}:
+        raise wrong(f"start= of {of} is {start!r}", "write 'new' or 'first'", where=place)
+    if start == "first" and event.promise is not Promise.JOURNALED:
+        do = "declare the event with mode='journaled', or leave start= out"
+        raise wrong(f"start='first' of {of}: {event.name} has mode={event.mode!r}, and is not kept", do, where=place)
     _check_free(name, "", taken, of, place)
     return Subscription(
         name=name,
@@ -126,6 +126,37 @@ def subscription_of(
         context=says.context,
         batch=batch,
         linger=linger,
+        run=options.run_options(how, of, place),
+        place=place,
+        event=event,
+        start=start,
+    )
+
+
+def gap_handler_of(
+    service: str, function: Callable[..., Any], how: Mapping[str, Any], event: Event[Any], *, taken: Iterable[Target]
+) -> GapHandler:
+    """Return what a function makes that hears of lost events; the arguments are those of `handler_of`.
+
+    Raises:
+        DeclarationError: see Service.on_gap.
+        IllegalNameError: service and event have too long a name together.
+    """
+    says = signature.read(function)
+    place = says.place
+    name = f"{service}.on_gap.{event.name}"
+    of = f"{service}.on_gap({event.name!r})"
+    options.check_known(how, options.RUN, of, place)
+    check_name(name, "on_gap handler")
+    if says.data not in {Gap, Any}:
+        raise wrong(f"{of} takes {says.data!r}", "write `gap: Gap`", where=place)
+    _check_silent(says, of)
+    _check_free(name, "", taken, of, place)
+    return GapHandler(
+        name=name,
+        function=function,
+        is_async=says.is_async,
+        context=says.context,
         run=options.run_options(how, of, place),
         place=place,
         event=event,
@@ -208,7 +239,7 @@ def _check_free(name: str, http: str, taken: Iterable[Target], of: str, place: s
     """See to it that nothing else has the name, which is the address of a queue, or the route."""
     for target in taken:
         if target.name == name:
-            one = isinstance(target, ReplyHandler)
+            one = isinstance(target, ReplyHandler | GapHandler)
             do = "make one function of the two" if one else "give one of them another name with name="
             raise wrong(f"{of} has the name of what stands at {target.place}", do, where=place)
         if isinstance(target, Handler) and target.http and same_requests(http, target.http):

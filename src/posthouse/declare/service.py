@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from posthouse.declare.entry import handler_of, reply_handler_of, short_of, subscription_of
+from posthouse.declare.entry import gap_handler_of, handler_of, reply_handler_of, short_of, subscription_of
 from posthouse.declare.operation import DEFAULT_EVENT_MODE, Event, Mode, Operation
 from posthouse.declare.options import count
 from posthouse.declare.wrong import wrong
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Duration
     from posthouse.declare import shapes
     from posthouse.declare.marks import AwaitedContext, BlockingContext
-    from posthouse.declare.target import Handler, ReplyHandler, Subscription, Target
+    from posthouse.declare.target import GapHandler, Handler, ReplyHandler, Subscription, Target
     from posthouse.declare.values import Gap, Reply
 
     _Ctx = TypeVar("_Ctx", bound=AwaitedContext)
@@ -56,6 +56,7 @@ class Service:
         events: what it publishes, by the short name.
         reply_handlers: what runs for the outcomes of requests that it sent, by the operation's full name.
         ack_handlers: what runs when callers have applied its replies, by the operation's full name.
+        gap_handlers: what runs when events are lost to its subscriptions, by the event's full name.
 
     Raises:
         IllegalNameError: the name breaks the grammar.
@@ -88,6 +89,7 @@ class Service:
         self.events: dict[str, Event[Any]] = {}
         self.reply_handlers: dict[str, ReplyHandler] = {}
         self.ack_handlers: dict[str, ReplyHandler] = {}
+        self.gap_handlers: dict[str, GapHandler] = {}
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
@@ -188,8 +190,7 @@ class Service:
         The options are those of `shapes.OfSubscription`, and `batch` and `linger` as for `handler`.
 
         Raises:
-            DeclarationError: as for `handler`; or `event` is no Event.
-            NotBuiltError: start="first", which needs events that are kept.
+            DeclarationError: as for `handler`; or `event` is no Event, or start="first" and it is not kept.
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise wrong(f"{self.name}.on() was given {event!r}", "give it an Event, as in @audit.on(quoted)")
@@ -201,9 +202,31 @@ class Service:
 
         return enter
 
-    def on_gap(self, event: Event[Any], /) -> shapes.Hears[Gap]:
-        """Say what runs when events are gone for ever; not in this version."""
-        raise NotBuiltError(f"on_gap({event.name!r}): this version keeps no events, so none can be missing from them")
+    def on_gap(self, event: Event[Any], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Gap]:
+        """Say what runs when events can never be had any more; gives the function back unchanged.
+
+        It is given a Gap, once for each run of numbers that a subscription of this service has not had: their
+        retention ended before, or their publisher's store was put back from a backup that does not hold them.
+        Without such a function a gap is a dead letter. The options are those of `shapes.Run`.
+
+        Raises:
+            DeclarationError: as for `handler`; or the event is not journaled, so nobody can tell what is missing.
+            IllegalNameError: service and event have too long a name together.
+        """
+        if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong(f"{self.name}.on_gap() was given {event!r}", "give it an Event, as in @audit.on_gap(quoted)")
+        if event.promise is not Promise.JOURNALED:
+            raise wrong(
+                f"{self.name}.on_gap({event.name!r}): the event has mode={event.mode!r}, and only journaled ones have"
+                " numbers",
+                "declare it with mode='journaled', or leave on_gap out",
+            )
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.gap_handlers[event.name] = gap_handler_of(self.name, function, how, event, taken=self._targets())
+            return function
+
+        return cast("Any", enter)
 
     def on_reply(self, op: Operation[_Req, _Rep], /, **how: Unpack[shapes.Run]) -> shapes.Hears[Reply[_Req, _Rep]]:
         """Say what runs when the outcome of an earlier `send` is there; gives the function back unchanged.
@@ -264,6 +287,7 @@ class Service:
             *self.subscriptions.values(),
             *self.reply_handlers.values(),
             *self.ack_handlers.values(),
+            *self.gap_handlers.values(),
         ]
 
     def _own(self, name: str, what: str) -> None:

@@ -98,3 +98,13 @@ class ReplyHandler(Target, frozen=True, kw_only=True, eq=False):
 
     operation: Operation[Any, Any]
     what: Literal["reply", "ack"]
+
+
+class GapHandler(Target, frozen=True, kw_only=True, eq=False):
+    """What runs when events can never be had any more; it is given a Gap.
+
+    Attributes:
+        event: the contract.
+    """
+
+    event: Event[Any]

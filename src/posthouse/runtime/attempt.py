@@ -13,9 +13,10 @@ from posthouse.errors import UsageError
 from posthouse.message.message import Mode
 from posthouse.runtime.client import DEFAULT_TIMEOUT, length_of
 from posthouse.runtime.outbound import instant_of
+from posthouse.runtime.steps.telling import Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -36,9 +37,10 @@ class Attempt:
 
     Attributes:
         kept: what it sent and published: the way out, and the message.
+        tells: the journaled events that it published.
     """
 
-    __slots__ = ("_message", "_over", "_place", "_turn", "kept")
+    __slots__ = ("_message", "_over", "_place", "_turn", "kept", "tells")
 
     def __init__(self, place: Workplace, turn: Turn, message: Message) -> None:
         self._place = place
@@ -46,6 +48,7 @@ class Attempt:
         self._message = message
         self._over = False
         self.kept: list[tuple[Outbound, Message]] | None = None
+        self.tells: list[Telling] | None = None
 
     async def call(
         self, op: Operation[Any, Any], data: Any, /, *, timeout: Duration | None, deadline: Duration | datetime | None
@@ -81,37 +84,45 @@ class Attempt:
     def publish(self, event: Event[Any], data: Any, /) -> None:
         """Record an event."""
         self._must_be_running("publish")
-        self._keep(*self._place.client.event(event, data, work=self._message.id))
+        outbound, message = self._place.client.event(event, data, work=self._message.id)
+        if outbound.mode is Mode.JOURNALED:
+            self.tells = [*(self.tells or ()), Telling(message, event.retain)]
+        else:
+            self._keep(outbound, message)
 
     def run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """From a handler's thread: run a coroutine in the loop, and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._place.loop).result()
 
     async def leave(self) -> None:
-        """Send what was kept; the handler has ended well.
+        """Store and send what was kept; the handler has ended well.
 
         Raises:
             NotStoredError: something was not stored; the handler has not ended well after all.
         """
-        if not self.kept:
-            return
+        if self.tells:
+            await asyncio.gather(*map(self._place.client.tell, self.tells))
+        if self.kept:
+            await self._send(self.kept)
+
+    async def _send(self, kept: Sequence[tuple[Outbound, Message]]) -> None:
         parts = self._place.parts
         stored: list[Outgoing] = []
-        for outbound, message in self.kept:
+        for outbound, message in kept:
             if outbound.generation != parts.directory.generation:
                 await outbound.check(parts.directory)
             if outbound.mode is not Mode.VOLATILE:
                 stored.append(outbound.outgoing(message))
         if stored:
             await parts.transport.send(stored)
-        for outbound, message in self.kept:
+        for outbound, message in kept:
             if outbound.mode is Mode.VOLATILE:
                 await parts.caller.tell(message)
 
     @property
     def leaves(self) -> bool:
         """Whether `leave` has anything to do."""
-        return self.kept is not None
+        return self.kept is not None or self.tells is not None
 
     def close(self) -> None:
         """The handler has ended; its context does nothing any more."""

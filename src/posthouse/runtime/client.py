@@ -13,6 +13,7 @@ from posthouse.message.names import service_of
 from posthouse.protocol.outbox import CallState, Wants
 from posthouse.runtime.outbound import Outbound, instant_of
 from posthouse.runtime.steps.asking import Asked
+from posthouse.runtime.steps.telling import Telling
 from posthouse.runtime.steps.wire import digest_of, outcome_of
 
 if TYPE_CHECKING:
@@ -143,17 +144,21 @@ class Client:
         Args:
             event: what happened.
             data: of the event's type.
-            id: only None in this version.
+            id: of the event, if it is to be told once only, however often this is called with it.
             within: only None in this version.
 
         Raises:
-            UsageError: the event belongs to another service.
-            NotStoredError: it was not stored: a subscription's queue is full, or the transport at fault.
+            UsageError: the event belongs to another service; or `id` of one that is not journaled.
+            IdReusedError: `id` stands for another event already.
+            NotStoredError: it was not stored: a subscription's queue is full, or the store or transport at fault.
         """
         _only_what_is_built(within=within)
+        outbound, message = self.event(event, data, id=id)
+        if outbound.mode is Mode.JOURNALED:
+            await self.tell(Telling(message, event.retain, once=id is not None))
+            return
         if id is not None:
-            raise NotBuiltError("id= of an event promises that it is told once only, which needs journaled events")
-        outbound, message = self.event(event, data)
+            raise _no_id(outbound)
         if outbound.mode is Mode.VOLATILE:
             await self._caller.tell(message)
         else:
@@ -340,7 +345,20 @@ class Client:
             work=work,
         )
 
-    def event(self, event: Event[Any], data: Any, *, work: str = "") -> tuple[Outbound, Message]:
+    async def tell(self, telling: Telling) -> None:
+        """Store a journaled event; `publish` with its arguments worked out.
+
+        Raises:
+            UsageError: this caller has no store.
+            IdReusedError: its id stands for another event already.
+            NotStoredError: it was not stored.
+        """
+        journal = self._journal or await self._need()
+        if journal is None:
+            raise _no_store("publish() of a journaled event")
+        await journal.tells.tell(telling)
+
+    def event(self, event: Event[Any], data: Any, *, work: str = "", id: str | None = None) -> tuple[Outbound, Message]:
         """Return an event: what it takes to tell it, and its message.
 
         Raises:
@@ -353,7 +371,7 @@ class Client:
             outbound = self._outbounds[event] = Outbound(event)
         return outbound, Message(
             Kind.EVENT,
-            self._new_id(),
+            self._new_id() if id is None else checked_id(id),
             outbound.name,
             self._name,
             self._now(),
@@ -396,7 +414,7 @@ def _outcome(call: Call) -> bytes:
 
 def _no_id(outbound: Outbound) -> UsageError:
     return UsageError(
-        f"id= promises that a request is made once only, and {outbound.name} is not journaled, which could keep that"
+        f"id= promises that it is done once only, and {outbound.name} is not journaled, which could keep that"
     )
 
 

@@ -23,6 +23,7 @@ from posthouse.backends import open_backend
 from posthouse.contracts.registry import Instance
 from posthouse.contracts.transport import CAPACITY_BYTES, QueueSpec
 from posthouse.declare.contract_of import contract_of
+from posthouse.declare.target import Handler
 from posthouse.errors import ContractError, FrameError, PosthouseError, QueueFullError, UnavailableError, UsageError
 from posthouse.flow.backoff import full_jitter
 from posthouse.message.codec import decode_many
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.service import Service
-    from posthouse.declare.target import Handler, Subscription
+    from posthouse.declare.target import Subscription
     from posthouse.runtime.runner import Runner
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.service import Serving
@@ -195,7 +196,7 @@ class Host:
             contract = contract_of(service)
             targets = [*service.operations.values(), *service.subscriptions.values()]
             await self.transport.declare(
-                *(self._queue(service, target) for target in targets if self.is_queued(target))
+                *(self._queue(service, target) for target in targets if self.has_queue(target))
             )
             await self.registry.announce(msgspec.structs.replace(contract, announced=self.seams.clock.now()))
             await self._bind(service)
@@ -204,7 +205,11 @@ class Host:
 
     async def _bind(self, service: Service) -> None:
         """Bind the subscriptions of a service, and nothing else of it: not what an earlier program declared."""
-        wanted = {(each.event.name, each.name) for each in service.subscriptions.values() if self.is_queued(each)}
+        wanted = {
+            (each.event.name, each.name)
+            for each in service.subscriptions.values()
+            if mode_of(each) is Mode.QUEUED  # what is journaled comes from the publisher's own store
+        }
         bound = {pair for pair in await self.transport.bindings() if service_of(pair[1]) == service.name}
         for topic, queue in sorted(wanted - bound):
             await self.transport.bind(topic, queue)
@@ -250,6 +255,7 @@ class Host:
         for serving in begun:
             serving.receive()
         await self._enter(*(self._instance(serving.name) for serving in begun))
+        await asyncio.gather(*(serving.listen() for serving in begun))
 
     async def join(self, name: str) -> None:
         """Show this process as an instance of a service that asks and does not serve, and has a store."""
@@ -307,9 +313,10 @@ class Host:
         for serving in self._draining:
             serving.hurry()
 
-    def is_queued(self, target: Handler | Subscription) -> bool:
-        """Say whether messages for a target wait in a queue."""
-        return mode_of(target) is not Mode.VOLATILE
+    def has_queue(self, target: Handler | Subscription) -> bool:
+        """Say whether messages for a target may wait in a queue of the transport: journaled events never do."""
+        mode = mode_of(target)
+        return mode is Mode.QUEUED or (mode is Mode.JOURNALED and isinstance(target, Handler))
 
     def _check_promises(self, service: Service) -> None:
         for target in (*service.operations.values(), *service.subscriptions.values()):
@@ -471,5 +478,9 @@ def _addressee(message: Message, stamps: Lane) -> tuple[str, str]:
             return message.type, ""
         case Kind.CONTROL if message.type == "cancel":
             return service_of(message.subject), ""
+        case Kind.CONTROL if message.type in {"pull", "heads"}:
+            return message.subject, ""
+        case Kind.EVENT:
+            return "", ""
         case _:
             return "", stamps.caller_store

@@ -16,9 +16,9 @@ from posthouse.clock import seconds
 from posthouse.contracts.transport import Outgoing
 from posthouse.declare.operation import Event, Operation
 from posthouse.declare.schema_of import encode as encode_data
-from posthouse.errors import ContractError, InvalidDataError, NotBuiltError, OutcomeUnknownError, UsageError, told
+from posthouse.errors import ContractError, InvalidDataError, OutcomeUnknownError, UsageError, told
 from posthouse.message.codec import encode
-from posthouse.message.message import Kind, Message, Mode
+from posthouse.message.message import Kind, Message
 from posthouse.message.names import service_of
 from posthouse.runtime.caller import FRAME_LIMIT, too_large
 
@@ -52,8 +52,6 @@ class Outbound:
     __slots__ = ("_contract", "_decode", "_rejects", "_type", "generation", "is_event", "mode", "name", "service")
 
     def __init__(self, contract: Operation[Any, Any] | Event[Any]) -> None:
-        if contract.promise is Mode.JOURNALED and not isinstance(contract, Operation):
-            raise journaled(contract.name)
         self.name = contract.name
         self.service = service_of(contract.name)
         self.mode = contract.promise
@@ -166,11 +164,6 @@ def refused(reply: Message, rejects: tuple[type[Reject], ...] = ()) -> Posthouse
         message_id=reply.id,
         rejects=rejects,
     )
-
-
-def journaled(name: str) -> NotBuiltError:
-    """Return the error for an event that promises more than this version can keep."""
-    return NotBuiltError(f'event {name} is declared journaled, which this version cannot keep; declare mode="queued"')
 
 
 def instant_of(deadline: Duration | datetime | None, *, clock: Clock, inherited: Instant = 0.0) -> Instant:

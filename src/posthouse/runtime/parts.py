@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Transport
     from posthouse.protocol.outbox import Call
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.settler import Settler
     from posthouse.runtime.steps.asking import Asked
     from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.telling import Telling
     from posthouse.runtime.steps.ticket import Ticket
 
 
@@ -41,10 +44,23 @@ class Asks(Protocol):
         ...
 
 
+class Tells(Protocol):
+    """Where journaled events are stored."""
+
+    def tell(self, telling: Telling) -> Future[None]:
+        """Store an event, and push it once it is on the disk; the future is done when it is there."""
+        ...
+
+
 class JournalOfCaller(Protocol):
     """A service's journal, as those who ask use it."""
 
     here: Here
+
+    @property
+    def tells(self) -> Tells:
+        """The publisher's side."""
+        ...
 
     @property
     def asks(self) -> Asks:

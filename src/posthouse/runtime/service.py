@@ -17,7 +17,7 @@ from posthouse.errors import NotServedError, OutcomeUnknownError
 from posthouse.message.message import Mode
 from posthouse.runtime.batch import BatchRunner
 from posthouse.runtime.journal.ending import JournaledEnding
-from posthouse.runtime.journal.hearing import reply_reader
+from posthouse.runtime.journal.hearing import gap_reader, reply_reader
 from posthouse.runtime.receiver import Receiver
 from posthouse.runtime.runner import Runner
 from posthouse.runtime.workplace import Work, Workplace
@@ -78,8 +78,12 @@ class Serving:
         if journal is not None:
             journal.here.reply_handlers = {name: heard.name for name, heard in service.reply_handlers.items()}
             journal.here.ack_handlers = {name: heard.name for name, heard in service.ack_handlers.items()}
+            journal.here.window = service.capacity
+            journal.here.gap_handlers = {topic: heard.name for topic, heard in service.gap_handlers.items()}
             for heard in (*service.reply_handlers.values(), *service.ack_handlers.values()):
                 self._add(heard, reply_reader(heard), Mode.JOURNALED)
+            for gaps in service.gap_handlers.values():
+                self._add(gaps, gap_reader, Mode.JOURNALED)
         for handler in service.operations.values():
             self._add(handler, handler.operation.decode_request, handler.operation.promise)
         for subscription in service.subscriptions.values():
@@ -97,7 +101,10 @@ class Serving:
     # --- life ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Enter the lifespan; what it raises is raised here."""
+        """Enter the subscriptions in the store, then the lifespan; what it raises is raised here."""
+        if self.journal is not None:
+            heard = [each for each in self.service.subscriptions.values() if each.name in self._journaled]
+            await self.journal.subscriber.declare(heard)
         if self.service.lifespan is None:
             return
         lifespan = self._lifespan = self._parts.seams.spawn(
@@ -141,6 +148,11 @@ class Serving:
                 receiver = Receiver(runner, parts=self._parts, make_again=self._make_again)
                 task = self._parts.seams.spawn(receiver.receive_all(), f"posthouse receives {runner.name}")
                 self._receivers.append(task)
+
+    async def listen(self) -> None:
+        """Begin to ask for events; where new subscriptions begin is known when it returns, if publishers are there."""
+        if self.journal is not None:
+            await self.journal.subscriber.begin()
 
     async def drain(self, grace: Seconds) -> None:
         """Take no more, give back what waits, let what is at work end; after `grace` seconds cancel it."""
@@ -189,7 +201,7 @@ class Serving:
 
     def _give_back(self, work: Work, *, untouched: bool) -> None:
         if work.claim is not None:
-            self._journaled[work.message.type].give_back(work)
+            self._journaled[work.claim.name].give_back(work)
         elif work.delivery is not None:
             self._parts.settler.add(work.delivery, Released(failed=False, untouched=untouched))
         elif work.message.reply_to:

@@ -41,6 +41,7 @@ class Claim(msgspec.Struct, eq=False, gc=False):
         attempt: how often it was claimed: who decides it must name the newest.
         failures: how often its handler failed before.
         deaths: how often its instance died at it.
+        name: of the operation or subscription that runs.
         uses: (place, epoch of the answer) of the call whose reply it is run for; None for a request.
         has_calls: its handler has made calls.
     """
@@ -49,6 +50,7 @@ class Claim(msgspec.Struct, eq=False, gc=False):
     attempt: int
     failures: int
     deaths: int
+    name: str = ""
     uses: tuple[int, int] | None = None
     has_calls: bool = False
 

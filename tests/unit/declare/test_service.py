@@ -709,16 +709,33 @@ def test_a_schema_that_is_no_list_of_scripts_is_refused(schema: Any, says: str):
 
 
 def test_what_this_version_lacks_is_refused_where_it_is_declared(prices: Service):
-    quoted = prices.event("quoted", Order)
-
-    with pytest.raises(NotBuiltError):
-        prices.on_gap(quoted)
     with pytest.raises(NotBuiltError):
         prices.schedule("0 3 * * *")
-    with pytest.raises(NotBuiltError):
-        prices.on(quoted, start="first")(plain)
     assert not prices.operations
+
+
+def test_only_what_is_kept_can_be_heard_from_its_first_or_told_as_missing(prices: Service):
+    quoted = prices.event("quoted", Order, mode="queued")
+
+    with pytest.raises(DeclarationError, match="mode='queued', and is not kept"):
+        prices.on(quoted, start="first")(plain)
+    with pytest.raises(DeclarationError, match="mode='queued', and only journaled ones have numbers"):
+        prices.on_gap(quoted)
     assert not prices.subscriptions
+    assert not prices.gap_handlers
+
+
+def test_who_hears_of_gaps_takes_a_gap(prices: Service):
+    quoted = prices.event("quoted", Order, mode="journaled")
+
+    @prices.on_gap(quoted)
+    async def lost(gap: Gap) -> None: ...
+
+    with pytest.raises(DeclarationError, match="write `gap: Gap`"):
+        prices.on_gap(prices.event("priced", Order, mode="journaled"))(cast("Any", plain))
+    with pytest.raises(DeclarationError, match="make one function of the two"):
+        prices.on_gap(quoted)(lost)
+    assert prices.gap_handlers["prices.quoted"].name == "prices.on_gap.prices.quoted"
 
 
 def test_a_reply_gives_its_data_or_raises_what_a_call_would():

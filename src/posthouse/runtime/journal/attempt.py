@@ -243,7 +243,8 @@ class JournaledAttempt(Attempt):
         """Send what the cheaper modes carry; what is journaled leaves after the commit."""
         for outbound in self._unchecked:
             await self._check(outbound)
-        await super().leave()
+        if self.kept:
+            await self._send(self.kept)
 
     async def _check(self, outbound: Outbound) -> None:
         if outbound.generation == self._place.parts.directory.generation:

@@ -91,6 +91,22 @@ class Courier:
             self._turn += 1
             self._direct.send(instances[self._turn % len(instances)].peer, encode(message))
 
+    def send(self, peer: str, frames: Sequence[bytes]) -> None:
+        """Send frames to one process."""
+        for frame in frames:
+            self._direct.send(peer, frame)
+
+    def spread(self, services: Sequence[str], frames: Sequence[bytes]) -> None:
+        """Send events to one process of each service, and one copy to a process that has several of them."""
+        chosen: dict[str, None] = {}
+        for service in services:
+            peers = [instance.peer for instance in self.instances(service, "")]
+            if peers and not any(peer in chosen for peer in peers):
+                self._turn += 1
+                chosen[peers[self._turn % len(peers)]] = None
+        for peer in chosen:
+            self.send(peer, frames)
+
     def answer(self, answers: Sequence[Answer]) -> None:
         """Send answers to the instances that wait for them; where one is not known to live, to a sibling of it too."""
         peers = self._directory.peers

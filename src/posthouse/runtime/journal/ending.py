@@ -95,6 +95,7 @@ class JournaledEnding:
         tail = None
         if isinstance(attempt, JournaledAttempt):
             decisions[0].asks = attempt.asks
+            decisions[0].tells = attempt.tells or ()
             decisions[0].used = attempt.used
             tail = attempt.tail
         for work, decision in zip(works, decisions, strict=True):

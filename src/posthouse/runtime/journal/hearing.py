@@ -1,13 +1,14 @@
-"""What a handler that hears a reply, or an ack, is given: the request, and what came of it."""
+"""What handlers are given that hear a reply, an ack or a gap."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from posthouse.declare.values import Reply
+from posthouse.declare.values import Gap, Reply
 from posthouse.message.codec import decode
 from posthouse.runtime.outbound import Outbound
 from posthouse.runtime.steps.applying import run_of
+from posthouse.runtime.steps.feeding import gap_of
 from posthouse.runtime.steps.wire import outcome_of
 
 if TYPE_CHECKING:
@@ -31,3 +32,9 @@ def reply_reader(heard: ReplyHandler) -> Callable[[bytes], Reply[Any, Any]]:
         return Reply[Any, Any](request.id, operation.decode_request(request.data), outcome)
 
     return read
+
+
+def gap_reader(frame: bytes) -> Gap:
+    """Make a Gap of the frame of a run that tells of one."""
+    run = gap_of(frame)
+    return Gap(run.event, run.publisher, run.first, run.last)

@@ -22,6 +22,7 @@ from posthouse.message.codec import decode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.protocol.inbox import DEATHS, Request, RequestState
 from posthouse.protocol.lane import SELF, lane_of
+from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.damage import sound
 from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
@@ -38,13 +39,16 @@ if TYPE_CHECKING:
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox
+    from posthouse.runtime.journal.publisher import Publisher
     from posthouse.runtime.journal.relay import Relay
     from posthouse.runtime.runner import Runner
     from posthouse.runtime.seams import Seams
     from posthouse.runtime.settler import Settler
     from posthouse.runtime.steps.deciding import Decided, Decision
+    from posthouse.runtime.steps.feeding import Fed
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.receiving import Arrived, Received
+    from posthouse.runtime.steps.telling import Pushed
     from posthouse.runtime.timers import Timer
 
 T = TypeVar("T")
@@ -58,6 +62,8 @@ TAKE_OVER: Final[Seconds] = 2.0
 """How often dead instances are looked for."""
 
 _IDLE_WORDS: Final = frozenset({"pending", "parked", "resync"})
+
+_OWN_RUNS: Final = frozenset({"on_reply", "on_ack", "on_gap"})
 
 AT_ONCE: Final = 128
 """The most requests of one step."""
@@ -127,6 +133,7 @@ class Inbox:
         outbox: Outbox,
         relay: Relay,
         *,
+        publisher: Publisher,
         settler: Settler,
         seams: Seams,
     ) -> None:
@@ -151,6 +158,7 @@ class Inbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._taking = True
+        self._told: Callable[[Sequence[Pushed | PosthouseError]], None] = publisher.push
         outbox.on_work = self.look
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -213,6 +221,30 @@ class Inbox:
             weight=len(arrived),
             refused=lambda error: self._not_received(arrived, error),
         )
+
+    def feed(
+        self,
+        step: Callable[[Books, Callable[[str], int]], Fed],
+        then: Callable[[Fed], object],
+        *,
+        name: str,
+        weight: int = 1,
+    ) -> None:
+        """Run a step that stores events, and may claim them at once.
+
+        Args:
+            step: is given the books, and how many of a subscription may be claimed.
+            then: is given what came of it.
+            name: of the step.
+            weight: how many events it is about.
+        """
+
+        def fed(result: Fed) -> None:
+            self._hand_over(result.claimed)
+            self.look(result.backlog)
+            then(result)
+
+        self._run(lambda books: step(books, self._room), fed, name=name, weight=weight)
 
     def _not_received(self, arrived: Sequence[Arrived], error: BaseException) -> None:
         """One of these cannot be taken in, now or later: let it not hold back the others."""
@@ -280,7 +312,7 @@ class Inbox:
             return
         by_operation: dict[str, list[Work]] = {}
         for request, message in claimed:
-            claim = Claim(request.place, request.attempt, request.failures, request.deaths)
+            claim = Claim(request.place, request.attempt, request.failures, request.deaths, request.operation)
             if message.kind is Kind.REPLY:
                 run = run_of(request.frame)
                 claim.uses = (run.call, run.epoch) if run.call else None
@@ -379,7 +411,9 @@ class Inbox:
         place.claiming = False  # the next look tries again
 
     def _message_of(self, request: Request) -> Message:
-        if lane_of(request.place) == SELF and request.operation.split(".")[1] in {"on_reply", "on_ack"}:
+        if lane_of(request.place) == SELF and request.operation.split(".")[1] in _OWN_RUNS:
+            if request.operation.split(".")[1] == "on_gap":
+                return _gap_message(request, self._here)
             run = run_of(request.frame)
             of = decode(run.request) if run.request else None
             return Message(
@@ -548,7 +582,7 @@ class Inbox:
         done = (
             tail.end(step)
             if tail is not None
-            else self._store.commit(step, name="decide", flush=True, weight=len(decisions))
+            else self._store.commit(step, name="decide", flush=any(map(_leaves, decisions)), weight=len(decisions))
         )
         done.add_done_callback(lambda done: self._were_decided(endings, done))
 
@@ -601,6 +635,8 @@ class Inbox:
             self._courier.answer(answers)
         if decided.asking is not None:
             self._outbox.begun(decided.asking)
+        if decided.told:
+            self._told(decided.told)
         self._moved(decided.lanes, decided.unwanted)
 
     def _moved(self, lanes: Sequence[LaneOut], unwanted: Sequence[Call]) -> None:
@@ -627,7 +663,7 @@ class Inbox:
         self._run(lambda books: put_back(books, rows, instance=here.instance, now=here.now()), done, name="put back")
 
     def _ran(self, work: Work) -> None:
-        place = self._places.get(work.message.type)
+        place = None if work.claim is None else self._places.get(work.claim.name)
         if place is not None and work.claim is not None and place.suspect == work.claim.place:
             place.suspect = None
             place.backlog = True
@@ -713,6 +749,18 @@ class Inbox:
         self._under_way += change
         if not self._under_way:
             self._idle.set()
+
+
+def _leaves(decision: Decision) -> bool:
+    """Say whether something leaves this process when a run is decided; of an event that was only had, nothing does."""
+    if not is_of_feed(lane_of(decision.place)):
+        return True
+    return bool(decision.asks or decision.tells or decision.calls or decision.letter)
+
+
+def _gap_message(request: Request, here: Here) -> Message:
+    """Return what a handler is run for that hears of a gap."""
+    return Message(Kind.EVENT, request.id, request.operation, here.service, here.now(), request.frame, Mode.JOURNALED)
 
 
 def _nothing(_: object) -> None:

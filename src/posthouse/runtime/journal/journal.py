@@ -27,7 +27,9 @@ from posthouse.protocol.outbox import CallState
 from posthouse.runtime.journal.courier import Courier
 from posthouse.runtime.journal.inbox import Inbox
 from posthouse.runtime.journal.outbox import Outbox
+from posthouse.runtime.journal.publisher import Publisher
 from posthouse.runtime.journal.relay import Relay
+from posthouse.runtime.journal.subscriber import Subscriber
 from posthouse.runtime.steps.canceling import cancel
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.receiving import Arrived
@@ -69,6 +71,8 @@ class Journal:
         outbox: the caller's side.
         inbox: the replier's side.
         relay: sends again, and acks.
+        publisher: what it tells.
+        subscriber: what it hears.
     """
 
     def __init__(
@@ -92,7 +96,18 @@ class Journal:
         self.outbox = Outbox(store, self.here, self._courier, seams=seams)
         timers = timers_of(seams.clock)
         self.relay = Relay(self.outbox, store, self.here, self._courier, may_rebind=may_rebind, timers=timers)
-        self.inbox = Inbox(store, self.here, self._courier, self.outbox, self.relay, settler=settler, seams=seams)
+        self.publisher = Publisher(store, self.here, self._courier, timers=timers)
+        self.inbox = Inbox(
+            store,
+            self.here,
+            self._courier,
+            self.outbox,
+            self.relay,
+            publisher=self.publisher,
+            settler=settler,
+            seams=seams,
+        )
+        self.subscriber = Subscriber(store, self.here, self._courier, self.inbox, timers=timers, rng=seams.rng)
         self._timers = timers
         self._beating: Timer | None = None
         self._receivers: list[asyncio.Task[None]] = []
@@ -104,6 +119,7 @@ class Journal:
         """Enter this instance in the store, and go on with what earlier ones have left under way."""
         await self.store.commit(self._beat_once, name="beat")
         await self.relay.open()
+        self.publisher.open()
         self._open = True
         self._beating = self._timers.call_later(BEAT, self._beat)
 
@@ -118,6 +134,7 @@ class Journal:
 
     async def stop(self) -> None:
         """Claim nothing more, and take nothing more out of queues."""
+        self.subscriber.stop()
         self.inbox.stop()
         receivers, self._receivers = self._receivers, []
         for task in receivers:
@@ -136,6 +153,7 @@ class Journal:
         if acked is not None:
             await asyncio.wait([acked])
         self.relay.close()
+        self.publisher.close()
         self.inbox.close()
         self.outbox.close()
         await self._courier.close()
@@ -162,14 +180,23 @@ class Journal:
         """Take in journaled messages that came by the direct path."""
         for_inbox: list[Arrived] = []
         for_outbox: list[Message] = []
+        events: list[tuple[Message, bytes]] = []
         for message, frame in arrived:
-            if message.kind is Kind.REPLY or (message.kind is Kind.CONTROL and message.type not in {"cancel"}):
+            if message.kind is Kind.EVENT:
+                events.append((message, frame))
+            elif message.kind is Kind.CONTROL and message.type == "pull":
+                self.publisher.asked(message)
+            elif message.kind is Kind.CONTROL and message.type == "heads":
+                self.subscriber.told(message)
+            elif message.kind is Kind.REPLY or (message.kind is Kind.CONTROL and message.type not in {"cancel"}):
                 if message.kind is Kind.CONTROL and message.type == "resync":
                     self.relay.resync(message)
                 else:
                     for_outbox.append(message)
             else:
                 for_inbox.append(Arrived(message, frame))
+        if events:
+            self.subscriber.arrive(events)
         if for_inbox:
             self.inbox.arrive(for_inbox)
         if for_outbox:
@@ -233,6 +260,11 @@ class Journal:
     def asks(self) -> Outbox:
         """The caller's side."""
         return self.outbox
+
+    @property
+    def tells(self) -> Publisher:
+        """The publisher's side."""
+        return self.publisher
 
     def knows(self, service: str) -> bool:
         """Say whether a service was ever known to this store."""

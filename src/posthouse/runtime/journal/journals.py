@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from posthouse.backends import open_store, store_is_there
 from posthouse.errors import NotDurableError, StoreForeignError
+from posthouse.message.message import Kind
 from posthouse.runtime.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -98,9 +99,17 @@ class OpenJournals:
             journal.lost(peer)
 
     def arrived(self, arrived: Iterable[tuple[str, str, Message, bytes]]) -> None:
-        """Take in journaled messages: (service, store) for whom, message, frame. Those for nobody here are dropped."""
+        """Take in journaled messages: (service, store) for whom, message, frame; an event is for all who hear it.
+
+        Those for nobody here are dropped.
+        """
         by_journal: dict[Journal, list[tuple[Message, bytes]]] = {}
         for service, store, message, frame in arrived:
+            if message.kind is Kind.EVENT:
+                for journal in self._open.values():
+                    if message.type in journal.here.subscriptions:
+                        by_journal.setdefault(journal, []).append((message, frame))
+                continue
             journal = self._by_store.get(store) if store else self._open.get(service)
             if journal is not None:
                 by_journal.setdefault(journal, []).append((message, frame))

@@ -13,17 +13,21 @@ from posthouse.errors import LeaseLostError
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import SELF, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step, used
+from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.asking import Asking, store
+from posthouse.runtime.steps.telling import tell
 from posthouse.runtime.steps.wire import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books, Deceased, LaneOut
+    from posthouse.errors import PosthouseError
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.asking import Asked
     from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.telling import Pushed, Telling
 
 
 class Ended(enum.Enum):
@@ -47,6 +51,7 @@ class Decision:
         keeps_frame: somebody will want the request itself: who hears of the ack.
         letter: the dead letter that it leaves.
         asks: what the handler sent.
+        tells: what it published.
         used: (place, epoch of the answer) of the calls whose outcome it used.
         calls: whether it made calls, in this run or an earlier one.
         ours: it ran for a reply or an ack, so that nobody will ask what came of it.
@@ -62,6 +67,7 @@ class Decision:
         "outcome",
         "place",
         "state",
+        "tells",
         "used",
     )
 
@@ -75,6 +81,7 @@ class Decision:
         self.keeps_frame = keeps_frame
         self.letter: Deceased | None = None
         self.asks: Sequence[Asked] = ()
+        self.tells: Sequence[Telling] = ()
         self.used: Sequence[tuple[int, int]] = ()
         self.calls = False
         self.ours = False
@@ -88,15 +95,24 @@ class Decided:
         asking: what storing the calls of all of them came to; None when there were none.
         lanes: lanes out whose floors may have moved.
         unwanted: calls that are to be canceled at their repliers, and were asked in vain.
+        told: events that were stored.
+        had: numbers of events that are over now, by the lane of their feed.
     """
 
-    __slots__ = ("asking", "ended", "lanes", "unwanted")
+    __slots__ = ("asking", "ended", "had", "lanes", "told", "unwanted")
 
     def __init__(self) -> None:
         self.ended: list[Ended] = []
         self.asking: Asking | None = None
         self.lanes: list[LaneOut] = []
         self.unwanted: list[Call] = []
+        self.told: Sequence[Pushed | PosthouseError] = ()
+        self.had: dict[int, list[int]] = {}
+
+    def are_over(self, books: Books) -> None:
+        """Write which events were had."""
+        for lane, numbers in self.had.items():
+            events_over(books, lane, numbers)
 
 
 class PutBack:
@@ -145,13 +161,18 @@ def decide(books: Books, decisions: Sequence[Decision], here: Here, *, together:
     """
     result = Decided()
     asks: list[Asked] = []
+    tells: list[Telling] = []
     for decision in decisions:
         ended = _decide_one(books, decision, here, result)
         result.ended.append(ended)
         if ended is Ended.WELL:
             asks += decision.asks
+            tells += decision.tells
         elif together:
             raise LeaseLostError(f"request {decision.place} is not ours to decide any more ({ended.name.lower()})")
+    result.are_over(books)
+    if tells:
+        result.told = tell(books, tells, here)
     if asks:
         result.asking = store(books, asks, here)
         for stored in result.asking.stored:
@@ -178,6 +199,8 @@ def put_back(books: Books, rows: Sequence[PutBack], *, instance: str, now: Insta
         )
         if held and row.letter is not None:
             books.add_dead(row.letter)
+        if held and state is RequestState.PARKED and is_of_feed(lane_of(row.place)):  # the others pass it by
+            events_over(books, lane_of(row.place), (number_of(row.place),))
         kept.append(held)
     return kept
 
@@ -200,6 +223,8 @@ def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -
             if call is None or not _stands(call, epoch):
                 return Ended.ANSWERS_CHANGED
         calls = list(at.values())
+    if is_of_feed(lane_of(decision.place)):
+        return _end_event(books, decision, calls, here, result)
     decided = books.decide(
         decision.place,
         instance=here.instance,
@@ -218,6 +243,26 @@ def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -
     if calls:
         end_calls(books, calls, result.lanes, result.unwanted)
     return Ended.WELL
+
+
+def _end_event(books: Books, decision: Decision, calls: Sequence[Call], here: Here, result: Decided) -> Ended:
+    """Count an event as had: its row goes, since nobody will ask what came of it."""
+    if not all(books.end_runs(((decision.place, decision.attempt),), instance=here.instance)):
+        return Ended.FENCED
+    result.had.setdefault(lane_of(decision.place), []).append(number_of(decision.place))
+    if decision.letter is not None:
+        books.add_dead(decision.letter)
+    if calls:
+        end_calls(books, calls, result.lanes, result.unwanted)
+    return Ended.WELL
+
+
+def events_over(books: Books, lane: int, numbers: Iterable[int]) -> None:
+    """Count events of a feed as had."""
+    feed = books.feed(lane)
+    if feed is not None:
+        feed.over.add_all(numbers)
+        books.save_feed(feed)
 
 
 def _stands(call: Call, epoch: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from posthouse.protocol.epoch import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from posthouse.clock import Instant, Seconds
     from posthouse.runtime.directory import Directory
@@ -36,17 +36,23 @@ class Here:
         capacity: the most calls towards one service that are not final.
         reply_handlers: what hears the reply to a send, by operation.
         ack_handlers: what hears that a reply was applied, by operation.
+        gap_handlers: what hears that events are lost, by topic.
+        subscriptions: the names of those that hear a topic, by topic.
+        window: how far above its floor a feed reaches: the most events that a subscription holds of one stream.
     """
 
     __slots__ = (
         "ack_handlers",
         "capacity",
         "directory",
+        "gap_handlers",
         "instance",
         "now",
         "peer",
         "reply_handlers",
         "service",
+        "subscriptions",
+        "window",
     )
 
     def __init__(
@@ -66,6 +72,9 @@ class Here:
         self.capacity = capacity
         self.reply_handlers: Mapping[str, str] = {}
         self.ack_handlers: Mapping[str, str] = {}
+        self.gap_handlers: Mapping[str, str] = {}
+        self.subscriptions: Mapping[str, Sequence[str]] = {}
+        self.window = CAPACITY
 
     def store_of(self, service: str) -> Identity:
         """Return the store of a service as its instances announce it; NOWHERE when none is there."""

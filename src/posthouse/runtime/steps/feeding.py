@@ -1,0 +1,295 @@
+"""The steps of a subscriber: events into the books, and what its publishers say of their streams.
+
+An event that arrives becomes a row among the requests, unless it was had before. What can never be had is
+counted as over in the step that learns of it, and told: to the handler that hears of gaps, or as a dead letter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from posthouse.contracts.store import Deceased, Key
+from posthouse.message.names import service_of
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.inbox import Request, RequestState
+from posthouse.protocol.lane import Numbers, place_of
+from posthouse.protocol.stream import is_taken, lost_below, lost_from
+from posthouse.runtime.steps.applying import add_own
+from posthouse.runtime.steps.pulling import Head, misses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import Books
+    from posthouse.contracts.streams import Feed
+    from posthouse.message.message import Lane, Message
+    from posthouse.runtime.steps.here import Here
+    from posthouse.runtime.steps.pulling import Heads
+
+EVENT_LOST: Final = "event.lost"
+"""The code of the dead letter that tells of events that can never be had."""
+
+
+LIFE: Final = "life"
+SUBSCRIBED: Final = "subscribed"
+"""The key under which it stands in which life subscriptions were entered last."""
+
+NEVER: Final = float("inf")
+
+
+class GapRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a handler that hears of gaps is run for; the frame of its row in the store's own lane."""
+
+    event: str
+    publisher: str
+    first: int
+    last: int
+
+
+gap_to_bytes: Final = msgspec.msgpack.Encoder().encode
+gap_of: Final = msgspec.msgpack.Decoder(GapRun).decode
+
+
+class Fed:
+    """What some events, or heads, came to.
+
+    Attributes:
+        claimed: events that are ours to run now, with their messages.
+        backlog: what has work that was stored and not claimed.
+        asks: publishers that are to be asked soon: something is missing, or a stream is not known here.
+        gaps: what was told as lost.
+        new_lives: publishers whose store was put back, so that something may be lost of which nothing is known here.
+    """
+
+    __slots__ = ("asks", "backlog", "claimed", "gaps", "new_lives")
+
+    def __init__(self) -> None:
+        self.claimed: list[tuple[Request, Message]] = []
+        self.backlog: set[str] = set()
+        self.asks: set[str] = set()
+        self.gaps: list[GapRun] = []
+        self.new_lives: set[str] = set()
+
+
+def subscribe(books: Books, names: Sequence[tuple[str, str]], now: Instant) -> set[str]:
+    """Enter subscriptions, given as (name, topic); return the names of those that are made now, and begin now.
+
+    A store that was put back may have forgotten some: those that it does not know when its new life begins are
+    as old as can be, and miss nothing.
+    """
+    life = str(books.identity.epoch)
+    key = books.key(LIFE, SUBSCRIBED)
+    is_first = key is None or key.reference != life
+    if is_first:
+        books.add_key(Key(LIFE, SUBSCRIBED, b"", life, NEVER))
+    is_put_back = is_first and len(books.lives()) > 1
+    before = {(each.name, each.topic) for each in books.subscribed()}
+    fresh: set[str] = set()
+    for name, topic in names:
+        if (name, topic) in before:
+            continue
+        books.subscribe(name, topic, 0.0 if is_put_back else now)
+        if not is_put_back:
+            fresh.add(name)
+    return fresh
+
+
+class Feeding:
+    """One transaction's worth of events on their way into the books.
+
+    Args:
+        books: the store's.
+        here: our place.
+        room: how many events of a subscription may be claimed now.
+    """
+
+    def __init__(self, books: Books, here: Here, room: Callable[[str], int]) -> None:
+        self.result = Fed()
+        self._books = books
+        self._here = here
+        self._room_of = room
+        self._new: list[Request] = []
+
+    def take(self, events: Sequence[tuple[Message, bytes]]) -> Fed:
+        """Store what was not had yet."""
+        streams: dict[tuple[str, int, str], list[tuple[int, Message, bytes]]] = {}
+        for message, frame in events:
+            stamps = message.lane
+            if stamps is not None and _is_of_this_life(self._books, stamps):
+                some = streams.setdefault((stamps.caller_store, stamps.opened, message.type), [])
+                some.append((stamps.number, message, frame))
+        for (store, opened, topic), some in streams.items():
+            for name in self._here.subscriptions.get(topic, ()):
+                feed = self._books.feed_of(name, topic, Identity(store, opened))
+                if feed is None:
+                    self.result.asks.add(service_of(topic))
+                else:
+                    self._take(feed, some)
+        if self._new:
+            self._books.add_requests(self._new)
+        return self.result
+
+    def _take(self, feed: Feed, some: Sequence[tuple[int, Message, bytes]]) -> None:
+        first = min(number for number, _, _ in some)
+        last = max(number for number, _, _ in some)
+        # Nothing that was never stored can be there; most batches lie above all that was.
+        there = set(self._books.there(feed.lane, first, last)) if first < feed.next else set[int]()
+        expected = feed.next
+        now = self._here.now()
+        epoch = self._books.identity.epoch
+        room = self._room_of(feed.subscription)
+        for number, message, frame in some:
+            if number in there:
+                continue
+            if not is_taken(number, over=feed.over, window=self._here.window):
+                if number >= feed.over.floor + self._here.window:
+                    self.result.asks.add(service_of(feed.topic))
+                continue
+            there.add(number)
+            request = Request(
+                place_of(feed.lane, number),
+                message.id,
+                feed.subscription,
+                RequestState.RECEIVED,
+                b"",
+                frame,
+                due=now,
+                asked=epoch,
+            )
+            if room > 0:
+                room -= 1
+                request.state = RequestState.RUNNING
+                request.instance = self._here.instance
+                request.attempt = 1
+                self.result.claimed.append((request, message))
+            else:
+                self.result.backlog.add(feed.subscription)
+            self._new.append(request)
+            if number > expected:
+                self.result.asks.add(service_of(feed.topic))
+            expected = max(expected, number + 1)
+        head = max(feed.head, last + 1)
+        if expected != feed.next or head != feed.head:
+            feed.next, feed.head = expected, head
+            self._books.save_feed(feed)
+
+
+def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) -> Fed:
+    """Take in how a publisher's streams stand: open feeds, see what is missing, tell what is lost.
+
+    Args:
+        books: the store's.
+        told: what it said.
+        stamps: of the message: the publisher's store, and its present epoch.
+        here: our place.
+    """
+    result = Fed()
+    if not _is_of_this_life(books, stamps):
+        return result
+    gaps: dict[GapRun, Feed] = {}
+    for each in told:
+        if each.subscription not in here.subscriptions.get(each.topic, ()):
+            continue
+        service = service_of(each.topic)
+        feeds = {
+            feed.publisher.epoch: feed
+            for feed in books.feeds(each.subscription, each.topic)
+            if feed.publisher.id == stamps.caller_store
+        }
+        is_new_life = not each.fresh and stamps.caller_epoch not in feeds and bool(feeds or each.streams[1:])
+        named = {head.opened for head in each.streams}
+        lost_lives = [Head(epoch, 0, 0, 0, []) for epoch in feeds if epoch not in named]
+        before = len(gaps)
+        for head in (*each.streams, *lost_lives):
+            feed = feeds.get(head.opened)
+            if feed is None:
+                publisher = Identity(stamps.caller_store, head.opened)
+                feed = feeds[head.opened] = books.open_feed(each.subscription, each.topic, publisher, head.begins)
+            for first, last in _take_head(books, feed, head, ended=head.opened != stamps.caller_epoch):
+                gaps.setdefault(GapRun(each.topic, service, first, last), feed)
+            if misses(books, feed, here.window):
+                result.asks.add(service)
+        if is_new_life and len(gaps) == before:  # it may have told what it has forgotten, and nobody here has heard
+            _tell_of_new_life(books, feeds[stamps.caller_epoch], here, result)
+    for gap, feed in gaps.items():
+        _tell(books, gap, feed, here, result)
+    return result
+
+
+def _is_of_this_life(books: Books, stamps: Lane) -> bool:
+    """Say whether a publisher's message is of the newest life of its store that was heard of."""
+    newest = books.newest_epoch(stamps.caller_store)
+    if stamps.caller_epoch > newest:
+        books.hear_epoch(stamps.caller_store, stamps.caller_epoch)
+    return stamps.caller_epoch >= newest
+
+
+def _take_head(books: Books, feed: Feed, head: Head, *, ended: bool) -> list[tuple[int, int]]:
+    """Bring a feed up to what its publisher says; return what is lost by that."""
+    before = feed.head
+    end = max(feed.head, head.next)
+    lost: list[tuple[int, int]] = []
+    is_cut = ended and head.next < feed.head
+    if head.first > feed.over.floor or is_cut or head.gone:
+        there = books.there(feed.lane, feed.over.floor, end)
+        lost += lost_below(feed.over, there, first=head.first)
+        if is_cut:
+            lost += lost_from(feed.over, there, next=max(head.next, head.first), head=feed.head)
+        stored = set(there)
+        lost += [(number, number) for first, last in head.gone for number in range(first, last + 1)
+                 if number not in stored and not feed.over.holds(number) and number >= head.first]  # fmt: skip
+        feed.over.merge(Numbers(0, sorted(lost)))
+    feed.head = end
+    if lost or feed.head != before:
+        books.save_feed(feed)
+    return lost
+
+
+def _tell_of_new_life(books: Books, feed: Feed, here: Here, result: Fed) -> None:
+    """Say that a publisher's store was put back: what it told meanwhile, and nobody heard, has no number any more."""
+    publisher = service_of(feed.topic)
+    result.new_lives.add(publisher)
+    books.add_dead(
+        Deceased(
+            place=place_of(feed.lane, 0),
+            id=f"{feed.topic} {feed.publisher.id[:8]}/{feed.publisher.epoch}",
+            operation=feed.subscription,
+            frame=b"",
+            state="failed",
+            code=EVENT_LOST,
+            reason=f"the store of {publisher} was put back or copied: what it told of {feed.topic} after its backup,"
+            " and was not heard here, is lost",
+            detail="",
+            attempts=0,
+            cause=EVENT_LOST,
+            at=here.now(),
+        )
+    )
+
+
+def _tell(books: Books, gap: GapRun, feed: Feed, here: Here, result: Fed) -> None:
+    result.gaps.append(gap)
+    name = here.gap_handlers.get(gap.event)
+    id = f"{gap.event} {feed.publisher.id[:8]}/{feed.publisher.epoch} {gap.first}-{gap.last}"
+    if name is not None:
+        add_own(books, id, name, gap_to_bytes(gap), now=here.now())
+        result.backlog.add(name)
+        return
+    books.add_dead(
+        Deceased(
+            place=place_of(feed.lane, gap.first),
+            id=id,
+            operation=feed.subscription,
+            frame=b"",
+            state="failed",
+            code=EVENT_LOST,
+            reason=f"{gap.event} {gap.first} to {gap.last} are not kept any more by {gap.publisher}, and were not had",
+            detail="",
+            attempts=0,
+            cause=EVENT_LOST,
+            at=here.now(),
+        )
+    )
