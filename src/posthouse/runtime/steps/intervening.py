@@ -24,6 +24,7 @@ from posthouse.runtime.steps.applying import add_own, run_of
 from posthouse.runtime.steps.canceling import end_unsent, wake
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.receiving import Answer
+from posthouse.runtime.steps.retracting import retract_runs
 from posthouse.runtime.steps.wire import Outcome, outcome_bytes, reply_to, stamps_back
 
 if TYPE_CHECKING:
@@ -216,11 +217,14 @@ def map_lanes(books: Books, service: str, store: Identity) -> Changed:
     both. What it has told, and no handler has used yet, is asked again as well.
     """
     changed = Changed()
+    taken_back: list[Call] = []
     for lane in books.lanes_out():
         if lane.service != service or lane.closed or lane.peer.id == store.id:
             continue
         updates: list[tuple[CallState, bytes, int, bool, int]] = []
         for call in _unsettled(books, lane):
+            if call.state is CallState.ANSWERED:
+                taken_back.append(call)
             state = step(call.state, Heard.PEER_RESTORED) or call.state
             updates.append((state, b"" if state is CallState.OPEN else call.outcome, 0, False, call.place))
             lane.pending += call.state is CallState.ANSWERED or call.parked
@@ -230,6 +234,7 @@ def map_lanes(books: Books, service: str, store: Identity) -> Changed:
         books.set_calls(updates)
         books.save_lane_out(lane)
         changed.lanes.append(lane)
+    retract_runs(books, taken_back)
     return changed
 
 

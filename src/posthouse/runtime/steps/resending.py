@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.protocol.lane import number_of
 from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.runtime.steps.retracting import retract_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +65,8 @@ def bind(books: Books, numbers: Sequence[int], peer: Identity) -> tuple[list[Lan
         lane.peer = peer
         books.save_lane_out(lane)
         lanes.append(lane)
-    return lanes, taken_back
+    retract_runs(books, taken_back)
+    return [books.lane_out(lane.lane) or lane for lane in lanes], taken_back
 
 
 def _take_back(books: Books, lane: LaneOut) -> list[Call]:
