@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.model import adoption
+from tests.model import adoption, restores
 from tests.model.checker import check
 from tests.model.configurations import BROKEN, CORRECT, LARGE
 from tests.model.walk import WALKS, walk
@@ -29,11 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=4_000_000, help="most states of one configuration")
     chosen = parser.parse_args(arguments)
 
-    configs = [*CORRECT, *BROKEN, *adoption.CORRECT, *adoption.BROKEN]
+    configs = [*CORRECT, *restores.CORRECT, *BROKEN, *restores.BROKEN, *adoption.CORRECT, *adoption.BROKEN]
     if not chosen.quick:
-        configs += LARGE
+        configs += [*LARGE, *restores.LARGE]
     if chosen.only:
-        configs = [config for config in (*configs, *LARGE) if config.name == chosen.only][:1]
+        configs = [config for config in (*configs, *LARGE, *restores.LARGE) if config.name == chosen.only][:1]
     print(f"{'configuration':52} {'states':>9} {'steps':>10} {'depth':>5} {'s':>6}  result")
     wrong = [
         config.name

@@ -7,6 +7,8 @@ is worked for like any other, so this world stops looking at how (`replier` does
 deposit adopted, and no more than once?
 
 Faults: the sender dies, the engine's delivery is repeated, the replier crashes or loses power between any two steps.
+The replier's store may be restored once: a deposit that the backup does not know is lost then, and nobody can ask for
+it again; what the backup has adopted takes effect without being asked for, once in the restored store.
 An engine that loses its data is outside of what a deposit promises (mode `queued`).
 """
 
@@ -36,6 +38,10 @@ class Adoption:
     key_outlives_row: bool = True
     """the key is kept for as long as the sender may repeat itself (24 h), not only until the row is over"""
     same_key_on_every_send: bool = True
+    restored: bool = False
+    """the replier may be backed up once and restored once"""
+    own_rows_run_after_restore: bool = True
+    """what a store asks of itself is run after a restore though nobody asks for it again"""
     expect: tuple[Verdict, ...] = ("holds",)
 
 
@@ -62,6 +68,8 @@ class Deposit(NamedTuple):
     """whether it has done its part for that copy"""
     store: Store
     flushed: Store | None
+    backup: Store | None = None
+    restored: bool = False
 
 
 class AdoptionWorld:
@@ -108,7 +116,7 @@ class AdoptionWorld:
         else:
             flushed = store if state.flushed and config.flushed_before_settling else state.flushed
             yield Step("replier settles", True, state._replace(taken=None, adopted=False, flushed=flushed))
-        if store.waiting:
+        if store.waiting and (config.own_rows_run_after_restore or not state.restored):
             # An adopted row takes effect once: that is what the model of `replier` shows.
             keys = store.keys if config.key_outlives_row else frozenset[int]()
             done = Store(keys, store.waiting - 1, store.effects + 1)
@@ -125,6 +133,7 @@ class AdoptionWorld:
         return state._replace(adopted=True, store=Store(keys, store.waiting + 1, store.effects))
 
     def _faults(self, state: Deposit) -> Iterator[Step[Deposit]]:
+        store = state.store
         back = state.queued if state.taken is None else tuple(sorted((*state.queued, state.taken)))
         if state.taken is not None:
             yield Step("replier crashes", False, state._replace(queued=back, taken=None, adopted=False))
@@ -132,23 +141,32 @@ class AdoptionWorld:
             cut = state._replace(queued=back, taken=None, adopted=False, store=state.flushed, flushed=None)
             yield Step("replier loses power", False, cut)
 
+        if self.config.restored and not state.restored:
+            if state.backup is None:
+                yield Step("replier is backed up", False, state._replace(backup=store))
+            else:
+                flushed = state.flushed and state.backup
+                back_then = state._replace(store=state.backup, flushed=flushed, backup=None, restored=True)
+                yield Step("replier is restored", False, back_then._replace(queued=back, taken=None, adopted=False))
+
     def violation(self, state: Deposit) -> str | None:
         """Return what is broken, or None."""
         adopted = state.store.effects + state.store.waiting
         if adopted > 1:
             return "S1: a deposit was adopted twice"
-        if state.confirmed and not (state.queued or state.taken is not None or adopted):
+        if state.confirmed and not state.restored and not (state.queued or state.taken is not None or adopted):
             return "a confirmed deposit is lost"
         return None
 
     def is_goal(self, state: Deposit) -> bool:
         """Return whether all is over: nothing on the way, and the effect there unless it was never confirmed."""
         over = not (state.sending or state.queued or state.taken is not None or state.store.waiting)
-        return over and (state.store.effects == 1 or not state.confirmed)
+        return over and (state.store.effects == 1 or not state.confirmed or state.restored)
 
 
-CORRECT: Final = (Adoption("adoption"),)
+CORRECT: Final = (Adoption("adoption"), Adoption("adoption-restored", restored=True))
 BROKEN: Final = (
+    Adoption("x-own-rows-wait", restored=True, own_rows_run_after_restore=False, expect=("liveness",)),
     Adoption("x-adoption-without-key", key_stored_with_row=False, expect=("safety",)),
     Adoption("x-adoption-settled-first", settled_after_adoption=False, expect=("safety",)),
     Adoption("x-adoption-unflushed", flushed_before_settling=False, expect=("safety",)),

@@ -15,6 +15,7 @@ from tests.model.state import (
     CONFLICT,
     DONE,
     FINAL,
+    FORGOTTEN,
     HELD,
     NOT_DONE,
     NOTHING,
@@ -32,6 +33,7 @@ from tests.model.state import (
     Reply,
     Request,
     Resync,
+    Seen,
     State,
     Tops,
     Uncommitted,
@@ -75,6 +77,8 @@ def floor(config: Config, store: CallerStore, lane: int) -> int:
         lowest = max((number + 1 for number, row in enumerate(rows) if is_final(config, row)), default=0)
     # An old lane is closed when nothing of it is open, and nobody has to be asked any more what its top is.
     asks = config.restored_probes and _unsure(store)
+    if not (rows or config.closes_unknown_lanes):
+        return 0
     return CLOSED if lane < store.epoch and lowest == len(rows) and not asks else lowest
 
 
@@ -140,6 +144,9 @@ def steps(config: Config, mail: Mail, state: State) -> Iterator[Step[State]]:
                     bit = mail.bit(Cancel(lane, number, store.epoch, store.peer_epoch))
                     if not state.net & bit:
                         yield Step(f"caller sends cancel {at}", True, state._replace(net=state.net | bit))
+                case "done" if config.forgets and state.replier.lanes[lane].floor > number:
+                    gone = with_row(store, lane, number, row._replace(state=FORGOTTEN))
+                    yield Step(f"caller forgets {at}", False, state._replace(caller=gone))
                 case _:
                     pass
         lowest, final = floor(config, store, lane), final_numbers(config, store, lane)
@@ -243,6 +250,8 @@ def _apply(config: Config, store: CallerStore, reply: Reply) -> CallerStore | No
     row = store.lanes[lane][number]
     match row.state:
         case "open" if row.place != NOTHING and not store.handled and outcome != OVER:
+            if config.reply_runs and store.reply_run is None:
+                store = store._replace(reply_run=Seen(outcome, store.peer_epoch))
             return with_row(store, lane, number, row._replace(state=ANSWERED, answer=outcome, reply=reply.payload))
         case "open" | "cancel wanted":
             if outcome == DONE:
@@ -297,13 +306,22 @@ def _resync(config: Config, store: CallerStore, resync: Resync) -> CallerStore |
         tuple(_asked_again(config, row, below_floor=number < lowest) for number, row in enumerate(rows))
         for rows, lowest in zip(store.lanes, resync.floors, strict=True)
     )
+    if config.answered_reopens:
+        store = without_reply_run(config, store)
     return store._replace(lanes=lanes, peer_epoch=resync.replier_epoch)
+
+
+def without_reply_run(config: Config, store: CallerStore) -> CallerStore:
+    """Return the store without the run that would hear an answer which is taken back."""
+    return store._replace(reply_run=None) if config.reply_runs_withdrawn else store
 
 
 def _asked_again(config: Config, row: CallerRow, *, below_floor: bool) -> CallerRow:
     """Return a row as a new epoch of the replier leaves it."""
     if row.state == DONE and not below_floor:
         return row._replace(state=REDRIVING)
+    if row.state == FORGOTTEN and not below_floor and config.forgotten_is_listed:
+        return row._replace(state=UNKNOWN)
     return reopened(row) if config.answered_reopens else row
 
 

@@ -44,6 +44,11 @@ class Config:
     caller_restored: bool = False
     """the caller's store may be backed up once and restored once"""
     replier_restored: bool = False
+    caller_restores: int = 1
+    """how often, where it is restored; all from one backup"""
+    replier_restores: int = 1
+    forgets: bool = False
+    """the caller forgets what is done and below the floor that the replier has echoed: nobody can be asked again"""
     caller_power_cut: bool = False
     """power may fail once: the caller's store loses what was committed and not flushed"""
     replier_power_cut: bool = False
@@ -88,6 +93,12 @@ class Config:
     redrive_over_needs_own_epoch: bool = True
     """... only in a lane whose caller was never restored"""
     redrive_refused_is_conflict: bool = True
+    closes_unknown_lanes: bool = True
+    """a restored caller closes what lanes of older epochs it does not name, also those that its backup does not know"""
+    forgotten_is_listed: bool = True
+    """what a restored replier may have lost and the caller cannot ask for again is unknown, and shown"""
+    epochs_are_fresh: bool = True
+    """a restored store takes an epoch that no history of it ever had; else the one after that of the backup"""
 
     answered_reopens: bool = True
     """a new epoch of the replier takes an answer back that no handler has committed"""
@@ -98,6 +109,10 @@ class Config:
     """calls that the committing run did not make are canceled; the replier says what became of them"""
     restored_asks_again: bool = True
     """a restored caller takes back what is answered and not committed: the lost history may have asked anew"""
+    reply_runs: bool = False
+    """the one call is a `send`, and its reply is heard by a run whose row holds the outcome as it was told"""
+    reply_runs_withdrawn: bool = True
+    """the row of such a run goes when its answer is taken back"""
     handler_ends_early: bool = False
     """a run of the handler may make fewer calls than an earlier one"""
     handler_asks_together: bool = False
@@ -114,6 +129,8 @@ class Config:
     """a duplicate is given the stored outcome"""
     floor_outlives_rows: bool = True
     forgets_by_timer: bool = False
+    ack_ends_undecided: bool = True
+    """what an ack names goes without an effect, though a restore has made it undecided again"""
     decided_is_final: bool = True
     replier_epochs: bool = True
     """a restored replier takes a new epoch"""

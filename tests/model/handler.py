@@ -54,6 +54,8 @@ def steps(config: Config, state: State) -> Iterator[Step[State]]:
     row = found[2]
     if row.state in {ANSWERED, UNKNOWN}:
         told = Seen(row.answer or row.state, store.peer_epoch)
+        if config.reply_runs and store.reply_run:
+            told = store.reply_run
         yield Step(f"handler is told of call {place}: {told.outcome}", True, state._replace(run=(*run, told)))
     else:
         yield Step("handler is suspended", True, state._replace(run=None))

@@ -13,6 +13,7 @@ from tests.model.state import (
     CONFLICT,
     DONE,
     FINAL,
+    FORGOTTEN,
     NOT_DONE,
     REDRIVING,
     UNKNOWN,
@@ -34,7 +35,7 @@ def violation(config: Config, state: State) -> str | None:
         return "S2: a reply was applied twice"
     rows = [row for lane in caller.lanes for row in lane]
     for row in rows:
-        broken = _row_violation(row, state)
+        broken = _row_violation(config, row, state)
         if broken:
             return broken
     if not state.backups.caller_used:
@@ -51,17 +52,17 @@ def violation(config: Config, state: State) -> str | None:
     return None
 
 
-def _row_violation(row: CallerRow, state: State) -> str | None:
+def _row_violation(config: Config, row: CallerRow, state: State) -> str | None:
     happened = row.payload in state.replier.effects
     if (row.state in {DONE, REDRIVING} or row.answer == DONE) and row.reply != row.payload:
         return "S3: a reply of another request was applied"
-    if row.state == DONE and not happened and state.caller.peer_epoch >= state.replier.epoch:
+    if row.state in {DONE, FORGOTTEN} and not happened and state.caller.peer_epoch >= state.replier.epoch:
         return "S4: done, but the effect is not there, and no restore is unheard of"
     if row.state == NOT_DONE and happened:
         return "S5: not done, but the effect happened"
     if row.state == NOT_DONE and row.payload in state.caller.applied:
         return "S4: a handler committed with an outcome that is not the call's"
-    if row.state == UNKNOWN and not state.backups.caller_used:
+    if row.state == UNKNOWN and not state.backups.caller_used and not (config.forgets and state.backups.replier_used):
         return "S6: unknown, though the caller was never restored"
     if row.state == CONFLICT and not state.backups.replier_used:
         return "S6: conflict, though the replier was never restored"

@@ -41,8 +41,8 @@ def prune(config: Config, mail: Mail, state: State) -> State:
 
 def _is_dead(config: Config, state: State, message: Message) -> bool:
     caller, replier = state.caller, state.replier
-    caller_may_fall = (config.caller_restored and not state.backups.caller_used) or state.flushed.caller is not None
-    replier_may_fall = (config.replier_restored and not state.backups.replier_used) or state.flushed.replier is not None
+    caller_may_fall = state.backups.caller_left > 0 or state.flushed.caller is not None
+    replier_may_fall = state.backups.replier_left > 0 or state.flushed.replier is not None
     match message:
         case Ack():
             # Epochs of the replier never go down, and a restored replier ignores acks of older ones.

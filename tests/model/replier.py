@@ -306,7 +306,7 @@ def _forget(config: Config, store: ReplierStore, ack: Ack) -> ReplierStore:
     known = store.lanes[ack.lane]
     if config.floor_outlives_rows:
         lowest = max(known.floor, ack.floor)
-        rows = tuple(_acked(row, number, lowest, ack) for number, row in enumerate(known.rows))
+        rows = tuple(_acked(config, row, number, lowest, ack) for number, row in enumerate(known.rows))
     else:  # broken: the row goes, and nothing is remembered
         lowest = known.floor
         rows = tuple(_ABSENT if number in ack.final else row for number, row in enumerate(known.rows))
@@ -316,8 +316,10 @@ def _forget(config: Config, store: ReplierStore, ack: Ack) -> ReplierStore:
     return store._replace(lanes=lanes)
 
 
-def _acked(row: ReplierRow, number: int, lowest: int, ack: Ack) -> ReplierRow:
+def _acked(config: Config, row: ReplierRow, number: int, lowest: int, ack: Ack) -> ReplierRow:
     """Return what is left of a row after an ack."""
+    if row.state in UNDECIDED and not config.ack_ends_undecided:
+        return row
     if number < lowest:
         return _ABSENT
     return ReplierRow(DROPPED) if number in ack.final and row.state != ABSENT else row

@@ -26,8 +26,9 @@ NOT_DONE = "not done"
 UNKNOWN = "unknown"
 CONFLICT = "conflict"
 REDRIVING = "re-driving"
+FORGOTTEN = "forgotten"  # done, acked, and no row any more: whoever judges still knows the call, its caller does not
 ANSWERED = "answered"  # a call inside a handler: the outcome is stored, the handler has not committed
-FINAL = frozenset({VOID, DONE, NOT_DONE, UNKNOWN, CONFLICT})
+FINAL = frozenset({VOID, DONE, NOT_DONE, UNKNOWN, CONFLICT, FORGOTTEN})
 
 # --- states of a row at the replier (DONE and NOT_DONE as above)
 ABSENT = "absent"
@@ -63,6 +64,13 @@ class Waiting(NamedTuple):
     """the epoch of the caller in which it was made, or in which it was found that it never had a number"""
 
 
+class Seen(NamedTuple):
+    """What a running handler was told at one of its calls."""
+
+    outcome: str
+    peer_epoch: int
+
+
 class CallerStore(NamedTuple):
     """All that survives a crash of the caller."""
 
@@ -75,6 +83,8 @@ class CallerStore(NamedTuple):
     waiting: tuple[Waiting, ...] = ()
     unknown: tuple[int, ...] = ()
     """calls without a number of which nobody knows any more whether they were sent"""
+    reply_run: Seen | None = None
+    """the row of the run that hears the reply, with the outcome as it was when the row was made"""
     handled: bool = False
     """whether the one delivery has been handled, where calls are made inside a handler"""
 
@@ -121,12 +131,17 @@ class Worker(NamedTuple):
 
 
 class Backups(NamedTuple):
-    """What was put aside, and whether the one restore of each side has happened."""
+    """What was put aside, how many restores of each side may still come, and whether there was one."""
 
     caller: CallerStore | None = None
     caller_used: bool = False
+    caller_left: int = 0
     replier: ReplierStore | None = None
     replier_used: bool = False
+    replier_left: int = 0
+    newest_caller: int = 0
+    """the newest epoch that any history of the caller's store had"""
+    newest_replier: int = 0
 
 
 class Uncommitted(NamedTuple):
@@ -150,13 +165,6 @@ class Flushed(NamedTuple):
 
     caller: CallerStore | None = None
     replier: ReplierStore | None = None
-
-
-class Seen(NamedTuple):
-    """What a running handler was told at one of its calls."""
-
-    outcome: str
-    peer_epoch: int
 
 
 class State(NamedTuple):

@@ -39,7 +39,7 @@ class World:
     def start(self) -> State:
         """Return the state before the first call."""
         config = self.config
-        lanes = 2 if config.caller_restored else 1
+        lanes = 1 + config.caller_restores if config.caller_restored else 1
         empty = ReplierLane(0, (ReplierRow(),) * config.calls)
         start = State(
             caller=CallerStore(0, ((),) * lanes, applied=(), peer_epoch=NOTHING if config.opening else 0),
@@ -48,7 +48,10 @@ class World:
             net=0,
             memory=None,
             created=0,
-            backups=Backups(),
+            backups=Backups(
+                caller_left=config.caller_restores if config.caller_restored else 0,
+                replier_left=config.replier_restores if config.replier_restored else 0,
+            ),
         )
         return power.at_start(config, start)
 
