@@ -14,6 +14,7 @@ from posthouse.errors import StorageError, StoreDamagedError
 from posthouse.protocol.outbox import CallState
 from posthouse.testing.conformance.stores.bench import call, lane_with, request, running
 from posthouse.testing.conformance.stores.letters import letter
+from posthouse.testing.conformance.stores.streams import told
 from tests.unit.backends.sqlite.store.conftest import OpenStore
 
 pytestmark = pytest.mark.anyio
@@ -170,3 +171,28 @@ async def test_all_damaged_rows_are_found_at_once(path: Path, open_file: OpenSto
         f"the request {REQUEST.id} (row {REQUEST.place})",
         f"the dead letter {letter().id} (row 1)",
     ]
+
+
+async def test_a_damaged_event_is_left_out_and_logged_and_the_portion_is_filled_up(
+    path: Path, open_file: OpenStore, caplog: pytest.LogCaptureFixture
+):
+    store = await open_file()
+    await store.commit(lambda books: books.add_events([told(number) for number in range(4)]), name="fill")
+    change(path, "UPDATE posthouse_events SET frame = x'00' WHERE place = ?", told(1).place)
+
+    found = await store.read(lambda books: books.events(1, 0, 9, 3))
+
+    assert found == [told(0), told(2), told(3)]
+    assert f"the event {told(1).id} (row {told(1).place}) is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(("column", "value"), [("id", "0af1"), ("at", 0.5), ("frame", b"another"), ("place", 77)])
+async def test_a_value_of_an_event_that_has_changed_is_told(column: str, value: Any, path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(lambda books: books.add_events([told(0)]), name="fill")
+
+    change(path, f"UPDATE posthouse_events SET {column} = ?", value)
+
+    assert len(await store.read(lambda books: books.damage())) == 1
+    with pytest.raises(StoreDamagedError):
+        await store.read(lambda books: books.event("0af1" if column == "id" else told(0).id))

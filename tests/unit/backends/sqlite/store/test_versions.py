@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import apsw
 import pytest
 
+from posthouse.backends.sqlite.store.connection import Connection
 from posthouse.backends.sqlite.store.tables import VERSION
 from posthouse.testing.conformance.stores.bench import SHOP, call, request, running
 from posthouse.testing.conformance.stores.letters import letter
@@ -21,7 +23,7 @@ def write(old: Path, path: Path, directory: Path) -> None:
     """Write the file of a store as an older version left it."""
     path.parent.mkdir(parents=True, mode=0o700)
     directory.chmod(0o700)
-    connection = apsw.Connection(str(path))
+    connection = cast("Connection", apsw.Connection(str(path)))
     connection.execute(old.read_text())
     connection.close()
     path.chmod(0o600)
