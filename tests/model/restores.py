@@ -25,9 +25,9 @@ CORRECT: Final = (
 LARGE: Final = (
     replace(_A_TWICE, name="2-caller-restored-twice", calls=2),
     replace(_A_TWICE, name="1-caller-restored-twice-and-replier", replier_restored=True, refuse=True),
-    replace(_A_TWICE, name="handler-1-call-caller-restored-twice", calls=1, places=1, refuse=True),
+    replace(_A_TWICE, name="handler-1-call-caller-restored-twice", calls=3, places=1, refuse=True),
     replace(_B_TWICE, name="2-replier-restored-twice", calls=2),
-    replace(_HEARS, name="reply-run-both-restored", caller_restored=True),
+    replace(_HEARS, name="reply-run-both-restored", calls=2, caller_restored=True),
     Config("1-both-restored-forgets", calls=1, replier_restored=True, caller_restored=True, forgets=True, refuse=True),
 )
 
