@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import click
 import msgspec
 
@@ -17,6 +19,28 @@ from posthouse.errors import (
     UsageError,
     every_error,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+OTHERS: Final[Mapping[str, tuple[str, str]]] = {
+    "config.unused": (
+        "The configuration names a service or a route that is not there, so that what it says of it does nothing.",
+        "Mend the name in posthouse.toml, or take it out.",
+    ),
+    "event.unknown": (
+        "A service hears an event that nobody publishes; it would wait for ever.",
+        "Mend the name of the event, or announce the service that publishes it.",
+    ),
+    "route.conflict": ("Two operations have the same route, so that only one of them is reached.", "Change one."),
+    "system": ("The system refused something that the command needs.", "Its text says what, and of which file."),
+    "internal": (
+        "A fault in posthouse itself.",
+        "Run the command again with `--debug`, which shows the traceback, and report that.",
+    ),
+}
+"""Codes that no service raises: what `posthouse check` finds, and how a command ends that failed otherwise."""
 
 
 class Explanation(msgspec.Struct):
@@ -39,12 +63,15 @@ def explain(options: Options, code: str | None) -> int:
     if code is None:
         _list(list(known.values()), options)
         return exits.FINE
+    if code in OTHERS:
+        _show_other(code, options)
+        return exits.FINE
     kind = known.get(code) or next((each for each in known.values() if each.__name__ == code), None)
     if kind is None:
         from posthouse.runtime.layers import nearest
 
         raise UsageError(
-            f"there is no code {code!r} of posthouse's own{nearest(code, known)}",
+            f"there is no code {code!r} of posthouse's own{nearest(code, [*known, *OTHERS])}",
             hint="`posthouse explain` lists all codes; any other code is a Reject that a service declares.",
         )
     _show(kind, options)
@@ -71,6 +98,17 @@ def _show(kind: type[PosthouseError], options: Options) -> None:
     output.line(f"  again:  {_again(kind)}")
     if not issubclass(kind, ConfigError):
         output.line(f"  HTTP:   {kind.status} at the gateway")
+
+
+def _show_other(code: str, options: Options) -> None:
+    meaning, hint = OTHERS[code]
+    if options.json:
+        output.record(Explanation(code, "", meaning, hint, 0, transient=False))
+        return
+    output.line(code)
+    output.line()
+    output.line(f"  means:  {meaning}")
+    output.line(f"  do:     {hint}")
 
 
 def _again(kind: type[PosthouseError]) -> str:

@@ -67,9 +67,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         header_count: most headers.
         body_timeout: how long a body may take to arrive.
         hosts: names that the Host header may say, beside the gateway's own address.
-        keep: most requests whose outcome is kept for GET /requests/{id}.
-        keep_for: how long it is kept.
-        keep_bytes: most bytes of all outcomes together.
+        keep: most requests, and most idempotency keys, that are remembered of routes that are not journaled; what is
+            journaled lies in the gateway's store.
+        keep_for: how long they are remembered.
+        keep_bytes: most bytes of all replies that are kept for them; the oldest are let go first.
     """
 
     bind: str = "127.0.0.1:8080"
