@@ -86,10 +86,12 @@ def test_where_a_debugger_is_loaded_nothing_is_ended(debugger: str, monkeypatch:
 
 
 async def test_after_the_block_nobody_watches():
-    watchdog = Watchdog(limit=PULSE, end=lambda: None, pulse=PULSE)
+    ended: list[None] = []
+    watchdog = Watchdog(limit=PULSE, end=lambda: ended.append(None), pulse=PULSE)
 
     with watchdog:
         pass
+    watchdog._thread.join(LONG)  # the loop does not turn
 
-    watchdog._thread.join(LONG)
     assert not watchdog._thread.is_alive()
+    assert ended == []
