@@ -1,7 +1,7 @@
 """The caller's side of a store: the calls that it made, with a number or still waiting for one.
 
-A call that waits lies at a place below 0: the oldest lowest, all below every lane. So all calls are in
-one table, and "has it a number" is one comparison.
+A call that waits lies at a place below 0, below every lane (see waiting.py). So all calls are in one table, and
+"has it a number" is one comparison.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from posthouse.backends.sqlite.store.forgetting import forget
-from posthouse.backends.sqlite.store.sums import CALL, CALL_STATES, WANTS, call_of, call_row, select, sum_of
+from posthouse.backends.sqlite.store.sums import CALL_STATES, WANTS, call_of, call_row, select, sum_of
+from posthouse.backends.sqlite.store.waiting import ADD, HALF, WHOLE, WaitingBooks
 from posthouse.contracts.store import Standing
 from posthouse.errors import UsageError
 from posthouse.protocol.lane import place_of
@@ -20,14 +21,9 @@ from posthouse.protocol.lane import place_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Instant
     from posthouse.contracts.store import LaneOut
     from posthouse.protocol.outbox import Call, CallState
-
-_FIRST_WAITING: Final = -(1 << 62)
-_WHOLE: Final = f"{CALL}, sum, frame_sum, outcome_sum"
-_ADD: Final = f"INSERT INTO posthouse_calls ({_WHOLE}) VALUES ({', '.join('?' * (_WHOLE.count(',') + 1))})"  # noqa: S608 - names of columns
 
 STANDINGS: Final = """
 SELECT place, state, wants, work, parked, outcome_epoch FROM posthouse_calls WHERE place BETWEEN ? AND ?
@@ -36,15 +32,15 @@ SET: Final = """
 UPDATE posthouse_calls SET state = ?, outcome = ?, outcome_sum = ?, outcome_epoch = ?, parked = ? WHERE place = ?
 """
 SET_FRAME: Final = "UPDATE posthouse_calls SET frame = ?, frame_sum = ?, owner = ? WHERE place = ?"
-AT: Final = select(_WHOLE, "FROM posthouse_calls WHERE place = ?")
+AT: Final = select(WHOLE, "FROM posthouse_calls WHERE place = ?")
 UNSETTLED: Final = select(
-    _WHOLE, "FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5 ORDER BY place LIMIT ?"
+    WHOLE, "FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5 ORDER BY place LIMIT ?"
 )
 OWNERS: Final = "SELECT DISTINCT owner FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5"
-BY_ID: Final = select(_WHOLE, "FROM posthouse_calls WHERE id = ? ORDER BY place LIMIT 1")
-BY_WORK: Final = select(_WHOLE, "FROM posthouse_calls WHERE work = ? AND work <> 0")
+BY_ID: Final = select(WHOLE, "FROM posthouse_calls WHERE id = ? ORDER BY place LIMIT 1")
+BY_WORK: Final = select(WHOLE, "FROM posthouse_calls WHERE work = ? AND work <> 0")
 _LISTED: Final = select(
-    _WHOLE,
+    WHOLE,
     """
 FROM posthouse_calls
 WHERE (:service = '' OR service = :service) AND (:final IS NULL OR (state >= 5) = :final)
@@ -52,50 +48,30 @@ WHERE (:service = '' OR service = :service) AND (:final IS NULL OR (state >= 5) 
 ORDER BY id DESC LIMIT :limit
 """,
 )
-NEXT_WAITING: Final = "SELECT max(place) FROM posthouse_calls WHERE place < 0"
-READY: Final = """
-SELECT place FROM posthouse_calls AS one
-WHERE service = ? AND place < 0 AND (
-  key = '' OR NOT EXISTS (
-    SELECT 1 FROM posthouse_calls AS other
-    WHERE other.service = one.service AND other.key = one.key AND other.key <> '' AND other.state < 5
-      AND other.place < one.place
-  ) AND NOT EXISTS (
-    SELECT 1 FROM posthouse_calls AS other
-    WHERE other.service = one.service AND other.key = one.key AND other.key <> '' AND other.state < 5
-      AND other.place > 0 AND other.state <> 3
-  )
-)
-ORDER BY place LIMIT ?
-"""
-TAKE_OUT: Final = "DELETE FROM posthouse_calls WHERE place = ?"
-DROP_WAITING: Final = "DELETE FROM posthouse_calls WHERE id = ? AND place < 0"
 KEYED: Final = """
 SELECT 1 FROM posthouse_calls WHERE service = ? AND key = ? AND key <> '' AND state < 5 AND state <> 3 LIMIT 1
 """
-# The first of those that have a number, else the oldest of those that wait: they lie below 0.
+# The first of those that have a number, else the oldest of those that wait.
 KEY_HOLDER: Final = select(
-    _WHOLE,
-    """
+    WHOLE,
+    f"""
 FROM posthouse_calls WHERE place = coalesce(
   (
-    SELECT place FROM posthouse_calls
+    SELECT place FROM posthouse_calls INDEXED BY posthouse_calls_keyed
     WHERE service = :service AND key = :key AND key <> '' AND state < 5 AND state <> 3 AND place > 0
     ORDER BY place LIMIT 1
   ), (
-    SELECT place FROM posthouse_calls
-    WHERE service = :service AND key = :key AND key <> '' AND state < 5 AND place < 0
+    SELECT place FROM posthouse_calls INDEXED BY posthouse_calls_keyed
+    WHERE service = :service AND key = :key AND key <> '' AND state < 5 AND place < 0 AND place >= {-HALF}
     ORDER BY place LIMIT 1
   )
 )
-""",
+""",  # noqa: S608 - a number of ours
 )
 
 
-class CallBooks:
+class CallBooks(WaitingBooks):
     """What is kept of calls."""
-
-    _sql: Sql
 
     def add_calls(self, calls: Sequence[Call]) -> None:
         """Store calls that have a number.
@@ -104,7 +80,7 @@ class CallBooks:
             UsageError: a place is taken.
         """
         try:
-            self._sql.executemany(_ADD, [call_row(call, call.place) for call in calls])
+            self._sql.executemany(ADD, [call_row(call, call.place) for call in calls])
         except apsw.ConstraintError as error:
             raise UsageError(f"a call has a number that another one has: {error}") from error
 
@@ -158,23 +134,6 @@ class CallBooks:
         """Return calls for people, newest first."""
         asked = {"service": service, "final": final, "state": state, "limit": limit}
         return list(map(call_of, self._sql.execute(_LISTED, asked).fetchall()))
-
-    def add_waiting(self, calls: Sequence[Call]) -> None:
-        """Store calls that have no number yet, in this order."""
-        [[newest]] = self._sql.execute(NEXT_WAITING)
-        place = _FIRST_WAITING if newest is None else newest + 1
-        self._sql.executemany(_ADD, [call_row(call, place + index) for index, call in enumerate(calls)])
-
-    def take_waiting(self, service: str, limit: int) -> list[Call]:
-        """Take out the oldest that may be numbered: those without a key, and the first of each key that is free."""
-        places = [place for (place,) in self._sql.execute(READY, (service, limit)).fetchall()]
-        calls = self.calls_at(places)
-        self._sql.executemany(TAKE_OUT, [(place,) for place in places])
-        return calls
-
-    def drop_waiting(self, id: str) -> None:
-        """Forget one that waits."""
-        self._sql.execute(DROP_WAITING, (id,))
 
     def key_is_free(self, service: str, key: str) -> bool:
         """Say whether no call of this key towards a service waits, or is numbered and neither answered nor final."""

@@ -17,6 +17,7 @@ from posthouse.backends.sqlite.store import (
     people,
     requests,
     streams,
+    waiting,
 )
 from tests.unit.backends.sqlite.store.conftest import OpenStore
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 HOT = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (calls, feeds, forgetting, lanes, letters, people, requests, streams)
+    for module in (calls, feeds, forgetting, lanes, letters, people, requests, streams, waiting)
     for name, statement in vars(module).items()
     if not name.startswith("_")  # those are for what is rare
     and isinstance(statement, str)
@@ -53,7 +54,7 @@ async def store(open_file: OpenStore) -> SqliteStore:
 
 def test_the_hot_statements_were_found():
     assert {
-        "calls.READY",
+        "waiting.READY",
         "calls.KEYED",
         "calls.BY_ID",
         "calls.UNSETTLED",
@@ -82,11 +83,13 @@ async def test_no_hot_statement_scans_a_table_or_sorts(name: str, store: SqliteS
     [
         ("calls.BY_ID", "posthouse_calls_by_id"),
         ("calls.BY_WORK", "posthouse_calls_by_work"),
-        ("calls.READY", "posthouse_calls_waiting"),
-        ("calls.READY", "posthouse_calls_keyed"),
+        ("waiting.READY", "posthouse_calls_waiting"),
+        ("waiting.READY", "posthouse_calls_keyed"),
+        ("waiting.READY", "posthouse_calls_waiting (service=? AND place>? AND place<?)"),
+        ("waiting.NEXT_BEHIND", "posthouse_calls_keyed (service=? AND key=? AND place<?)"),
         ("calls.KEYED", "posthouse_calls_keyed"),
         ("calls.KEY_HOLDER", "posthouse_calls_keyed (service=? AND key=? AND place>?)"),
-        ("calls.KEY_HOLDER", "posthouse_calls_keyed (service=? AND key=? AND place<?)"),
+        ("calls.KEY_HOLDER", "posthouse_calls_keyed (service=? AND key=? AND place>? AND place<?)"),
         ("requests.CLAIMABLE", "posthouse_requests_due (operation=? AND due<?)"),
         ("requests.NEXT_DUE", "posthouse_requests_due"),
         ("requests.HELD", "posthouse_requests_run (instance=?)"),
