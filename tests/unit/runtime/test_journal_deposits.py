@@ -79,6 +79,22 @@ async def test_other_data_under_an_id_that_was_used_is_a_dead_letter_when_nobody
     assert row.state is RequestState.DONE
 
 
+async def test_each_deposit_that_is_refused_leaves_a_letter_that_is_about_no_other_request(house: House):
+    service, take, _ran = steps()
+    await house.serve(service)
+    client = await house.client()
+
+    for number in (1, 2, 3):
+        await client.send(take, Step(number), id="once")
+        await house.settled("steps.take")
+    await client.send(take, Step(4))
+    await house.settled("steps.take")
+
+    letters = await house.read("steps", lambda books: books.dead_letters())
+    places = [letter.place for letter in letters] + [row.place for row in await house.requests("steps.take")]
+    assert len(set(places)) == len(places) == 4
+
+
 async def test_an_id_may_stand_for_another_deposit_once_its_time_is_over(house: House):
     service, take, ran = steps()
     host = await house.serve(service)

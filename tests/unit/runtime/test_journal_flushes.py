@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from posthouse import Context, NotDoneError, NotStoredError, OutcomeUnknownError, Service
 from posthouse.backends.sqlite.store.memory import MemoryEngine
+from posthouse.errors import UnavailableError
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.outbox import CallState
-from tests.house import House, until
+from tests.house import House, journals_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +129,56 @@ async def test_what_got_its_number_when_the_disk_could_not_be_flushed_is_sent(
     assert await asking == 3
     await house.settled("steps.take")
     assert ran == [0, 1, 2, 3]
+
+
+async def test_what_a_sweep_gave_a_number_when_the_disk_could_not_be_flushed_is_sent(
+    house: House, disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("posthouse.runtime.steps.asking.WINDOW", 1)
+    service, take, ran = steps()
+    host = await house.open()
+    await host.announce(service)
+    client = await house.client()
+    for number in range(2):
+        await client.send(take, Step(number))
+
+    disk.broken.add("shop")
+    monkeypatch.setattr("posthouse.runtime.steps.asking.WINDOW", 2)
+    await until(lambda: asyncio.sleep(0, disk.failed), bool)
+    disk.broken.clear()
+    await host.serve(service)
+    await house.settled("steps.take")
+
+    assert ran == [0, 1]
+
+
+async def test_what_could_not_be_taken_up_at_once_is_taken_up_later(
+    house: House, disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    service, take, ran = steps()
+    await house.serve(service)
+    caller = await house.open()
+    client = house.client_of(caller)
+    await client.call(take, Step(0))
+    [journal] = journals_of(caller)
+    commit, refused = journal.store.commit, list[str]()
+
+    def refuse(step: Any, *, name: str, **how: Any) -> Any:
+        if name == "adopt" and not refused:
+            refused.append(name)
+            done = asyncio.get_running_loop().create_future()
+            done.set_exception(UnavailableError("the disk is full"))
+            return done
+        return commit(step, name=name, **how)
+
+    monkeypatch.setattr(journal.store, "commit", refuse)
+    disk.broken.add("shop")
+    with pytest.raises(OutcomeUnknownError):
+        await client.send(take, Step(1))
+    disk.broken.clear()
+    await house.settled("steps.take")
+
+    assert (ran, refused) == ([0, 1], ["adopt"])
 
 
 async def test_what_a_handler_asked_when_the_disk_could_not_be_flushed_is_sent_once(house: House, disk: Disk):

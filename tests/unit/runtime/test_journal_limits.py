@@ -102,18 +102,20 @@ async def test_what_waits_for_a_number_can_be_canceled_and_was_never_sent(
     assert ran == [0, 2]
 
 
-async def test_a_handler_that_rests_until_a_call_is_answered_hears_that_it_was_canceled_unsent(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rests", "runs"), [(True, 2), (False, 1)])
+async def test_a_handler_that_waits_until_a_call_is_answered_hears_that_it_was_canceled_unsent(
+    house: House, monkeypatch: pytest.MonkeyPatch, rests: bool, runs: int
 ):
     monkeypatch.setattr("posthouse.runtime.steps.asking.WINDOW", 1)
     service, take, _ran = steps()
     await (await house.open()).announce(service)
-    till = Service("till")
+    till, sold = Service("till"), list[int]()
 
     @till.handler
     async def sell(step: Step, ctx: Context) -> str:
+        sold.append(step.number)
         try:
-            return str(await ctx.call(take, step, timeout=1))
+            return str(await ctx.call(take, step, timeout=1 if rests else 100))
         except CallCanceledError as error:
             return error.code
 
@@ -122,15 +124,16 @@ async def test_a_handler_that_rests_until_a_call_is_answered_hears_that_it_was_c
     await client.send(take, Step(0))
     shop = await house.client()
     asking = asyncio.create_task(shop.call(sell, Step(7), timeout="5m"))
-    await until(
-        lambda: house.requests("till.sell"), lambda rows: bool(rows) and rows[0].state is RequestState.SUSPENDED
-    )
+    state = RequestState.SUSPENDED if rests else RequestState.RUNNING
+    await until(lambda: house.calls("steps.take", of="till"), lambda calls: len(calls) == 2)
+    await until(lambda: house.requests("till.sell"), lambda rows: rows[0].state is state)
     [_sent, waits] = await house.calls("steps.take", of="till")
 
     await client.cancel(waits.id)
 
     assert waits.state is CallState.WAITING
     assert await asking == "call.canceled"
+    assert len(sold) == runs
 
 
 async def test_a_full_outbox_is_told_at_once_and_takes_more_when_there_is_room_again(house: House):

@@ -16,7 +16,7 @@ from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import OutcomeUnknownError, PendingError, UnavailableError
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
-from posthouse.protocol.lane import lane_of, place_of
+from posthouse.protocol.lane import lane_of
 from posthouse.protocol.outbox import CallState, Wants, resend_after, smoothed
 from posthouse.runtime.expiry import Expiry
 from posthouse.runtime.steps.applying import apply
@@ -320,15 +320,15 @@ class Outbox:
             flush=numbers,
             weight=len(answers),
         )
-        applied.add_done_callback(lambda done: self._applied(answers, done))
+        applied.add_done_callback(self._applied)
 
-    def _applied(self, answers: Sequence[tuple[int, Message]], done: asyncio.Future[Applied]) -> None:
+    def _applied(self, done: asyncio.Future[Applied]) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:  # they come again, as the calls are still open
             _log.warning("replies could not be applied yet: %s", error)
             if isinstance(error, NotFlushedError):
-                self._look_for(answers)
+                self.on_not_flushed()
             return
         applied = done.result()
         now = self._timers.time()
@@ -354,14 +354,6 @@ class Outbox:
         if applied.woken:
             self.on_work(applied.woken)
         self.on_floor(applied.lanes)
-
-    def _look_for(self, answers: Sequence[tuple[int, Message]]) -> None:
-        """The answers are in the books after all: the next sweep reads what came of their calls."""
-        for lane, message in answers:
-            sent = None if message.lane is None else self.sent.get(place_of(lane, message.lane.number))
-            if sent is not None:
-                sent.due = self._timers.time()
-        self.on_not_flushed()
 
     def _put_off(self, lane: int, message: Message) -> None:
         """It is stored there, and undecided: nothing is gained by asking soon."""

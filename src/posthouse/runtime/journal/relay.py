@@ -329,7 +329,6 @@ class Relay:
     def take_up(self) -> None:
         """The books may hold calls of ours that nobody here knows of: they were committed, and the flush has failed."""
         self._adopted = False
-        self._outbox.waiting = True
         self._take_over = self._timers.time()
 
     # --- taking over ----------------------------------------------------------------------------------------
