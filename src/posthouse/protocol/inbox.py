@@ -40,7 +40,10 @@ class RequestState(enum.IntEnum):
     @property
     def decided(self) -> bool:
         """Whether it never changes again."""
-        return self >= RequestState.DONE
+        return self in _DECIDED
+
+
+_DECIDED: Final = frozenset(state for state in RequestState if state >= RequestState.DONE)
 
 
 class Then(enum.Enum):

@@ -43,7 +43,7 @@ class CallState(enum.IntEnum):
     @property
     def final(self) -> bool:
         """Whether it never changes again, but for a restore of the replier."""
-        return self >= CallState.DONE
+        return self in _FINAL
 
     @property
     def asked(self) -> bool:
@@ -51,6 +51,7 @@ class CallState(enum.IntEnum):
         return self in _ASKED
 
 
+_FINAL: Final = frozenset(state for state in CallState if state >= CallState.DONE)
 _ASKED: Final = frozenset({CallState.OPEN, CallState.CANCEL_WANTED, CallState.REDRIVING})
 
 
@@ -72,8 +73,8 @@ class Wants(enum.IntEnum):
         return self >= Wants.HANDLER
 
 
-class Heard(enum.Enum):
-    """What can move a call."""
+class Heard(enum.IntEnum):
+    """What can move a call; of integers, as their hashes are worked out in C."""
 
     NUMBER = enum.auto()
     CANCEL = enum.auto()
@@ -191,7 +192,7 @@ def resend_after(tries: int, *, reply_time: Seconds, rng: Random) -> Seconds:
         rng: spreads the wait by half either way.
     """
     first = max(RESEND_FIRST, 4 * reply_time)
-    return min(first * 2.0 ** min(tries - 1, 16), RESEND_CAP) * rng.uniform(0.5, 1.5)
+    return min(first * 2.0 ** min(tries - 1, 16), RESEND_CAP) * (0.5 + rng.random())
 
 
 def smoothed(before: Seconds, measured: Seconds) -> Seconds:

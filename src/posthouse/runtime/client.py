@@ -82,8 +82,9 @@ class Client:
             PendingError: journaled, and `timeout` ran out; the request lives on, `reply` waits again.
             OutcomeUnknownError: not journaled, and `timeout` ran out or the instance died; it may have been done.
         """
-        _only_what_is_built(priority=priority)
-        when = instant_of(deadline, clock=self._clock)
+        if priority != "normal":
+            _only_what_is_built(priority=priority)
+        when = 0.0 if deadline is None else instant_of(deadline, clock=self._clock)
         wait = None if timeout is None else length_of(timeout)
         return await self.ask(op, data, timeout=wait, deadline=when, id=id)
 

@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.host")
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_REPLY, _REQUEST, _EVENT = Kind.REPLY, Kind.REQUEST, Kind.EVENT
+
 VOLATILE_BACKLOG: Final = 10_000
 """The most volatile messages that wait here for one handler; beyond, their callers are told at once."""
 
@@ -379,9 +382,9 @@ class Host:
                 _log.warning("%s sent what is no frame, which was dropped: %s", peer, message)
             elif message.lane is not None:
                 journaled.append((*_addressee(message, message.lane), message, frame))
-            elif message.kind is Kind.REPLY:
+            elif message.kind is _REPLY:
                 replies(message)
-            elif message.kind is Kind.REQUEST or message.kind is Kind.EVENT:
+            elif message.kind is _REQUEST or message.kind is _EVENT:
                 runner = self._volatile_runner(message)
                 if runner is not None:
                     works.setdefault(runner, []).append(Work(message, None))
@@ -471,9 +474,11 @@ class Host:
 
 def _addressee(message: Message, stamps: Lane) -> tuple[str, str]:
     """Return for which service, or for which store, a journaled message is: one of both is empty."""
+    if message.kind is _REPLY:
+        return "", stamps.caller_store
+    if message.kind is _REQUEST:
+        return service_of(message.type), ""
     match message.kind:
-        case Kind.REQUEST:
-            return service_of(message.type), ""
         case Kind.ACK:
             return message.type, ""
         case Kind.CONTROL if message.type == "cancel":

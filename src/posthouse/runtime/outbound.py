@@ -117,16 +117,21 @@ class Outbound:
         """
         if reply.refusal is not None:
             raise refused(reply, self._rejects)
-        try:
-            return self._decode(reply.data) if self._decode is not None else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ContractError(
-                f"the reply of {self.name} does not fit this caller's contract: {error}", message_id=reply.id
-            ) from error
+        return self._value(reply.data, reply.id)
 
     def result_of(self, outcome: Outcome, id: str) -> Any:
         """Return the data of a stored outcome; raises as `result`."""
+        if outcome.refusal is None:
+            return self._value(outcome.data, id)
         return self.result(Message(Kind.REPLY, id, self.name, self.service, 0.0, outcome.data, refusal=outcome.refusal))
+
+    def _value(self, data: bytes, id: str) -> Any:
+        try:
+            return self._decode(data) if self._decode is not None else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ContractError(
+                f"the reply of {self.name} does not fit this caller's contract: {error}", message_id=id
+            ) from error
 
     def unknown(self, id: str) -> OutcomeUnknownError:
         """Return the error for a call of which nobody can say what became of it."""

@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -24,7 +24,8 @@ from posthouse.declare.target import Handler
 from posthouse.errors import ExpiredError, FailedError, InvalidDataError, Reject
 from posthouse.flow.concurrency import Slots
 from posthouse.flow.rate import TokenBucket
-from posthouse.protocol.settlement import Decided, Failed
+from posthouse.protocol.settlement import Decided, End, Failed
+from posthouse.runtime.attempt import Attempt
 from posthouse.runtime.caller import FRAME_LIMIT
 from posthouse.runtime.context import Context, SyncContext
 from posthouse.runtime.ending import Ending, end_of
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.transport import Delivery
     from posthouse.declare.target import Target
-    from posthouse.protocol.settlement import End
-    from posthouse.runtime.attempt import Attempt
     from posthouse.runtime.ending import Ends
     from posthouse.runtime.workplace import Work, Workplace
 
@@ -59,7 +58,7 @@ UNFIT: Final = object()
 """In place of data that may not be run."""
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, eq=False, gc=False):
     """How one run of a handler ended.
 
     Attributes:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.journal")
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_REPLY, _CONTROL, _CANCEL_WANTED = Kind.REPLY, Kind.CONTROL, CallState.CANCEL_WANTED
+
 AT_ONCE: Final = 128
 """The most calls, or answers, of one step."""
 
@@ -182,15 +185,15 @@ class Outbox:
         for lane in asking.lanes:
             self.known_lane(lane)
             self.told[lane.lane] = (lane.final.floor, 0)  # it rides on the requests
-        calls = [
-            stored.call
-            for stored in asking.stored
-            if stored.call is not None and stored.call.place and not stored.earlier
-        ]
-        calls += asking.numbered
-        if any(stored.call is not None and not stored.call.place for stored in asking.stored):
-            self.waiting = True
-        self.send(calls)
+        calls: list[Call] = []
+        for stored in asking.stored:
+            if (call := stored.call) is None:
+                continue
+            if not call.place:
+                self.waiting = True
+            elif not stored.earlier:
+                calls.append(call)
+        self.send(calls + asking.numbered)
 
     def send(self, calls: Sequence[Call]) -> None:
         """Send calls for the first time, and remember to send them again."""
@@ -281,11 +284,11 @@ class Outbox:
         stamps = message.lane
         if stamps is None:
             return True
-        name = message.type if message.kind is Kind.REPLY else message.subject
+        name = message.type if message.kind is _REPLY else message.subject
         lane = self._numbers.get((service_of(name), stamps.opened))
         if lane is None:
             return False
-        if message.kind is Kind.CONTROL and message.type in {"pending", "conflict"}:
+        if message.kind is _CONTROL and message.type in {"pending", "conflict"}:
             self._put_off(lane, message)
             return True
         if not self._answers:
@@ -422,7 +425,7 @@ class Outbox:
 
 
 def _sent(call: Call, now: float) -> Sent:
-    unwanted = call.state is CallState.CANCEL_WANTED
+    unwanted = call.state is _CANCEL_WANTED
     return Sent(call.place, call.id, call.service, call.operation, now, now, unwanted=unwanted)
 
 

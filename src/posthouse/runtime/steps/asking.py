@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.here import Here
 
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_REQUEST, _JOURNALED, _NORMAL = Kind.REQUEST, Mode.JOURNALED, Priority.NORMAL
+_WAITING, _OPEN = CallState.WAITING, CallState.OPEN
+
 _WAITED_FOR: Final = frozenset({Wants.CALLER, Wants.HANDLER})
 
 
@@ -200,19 +204,19 @@ def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here
     number = -1 if waits else lane.next
     stamps = None if waits else _stamps(lane, books.identity, number, asked.digest, asked.wants)
     message = Message(
-        Kind.REQUEST,
+        _REQUEST,
         asked.id,
         asked.operation,
         here.service,
         asked.time,
         asked.data,
-        Mode.JOURNALED,
+        _JOURNALED,
         here.peer,
         asked.deadline,
         "",
         "",
         asked.key,
-        Priority.NORMAL,
+        _NORMAL,
         asked.trace,
         asked.caused_by,
         None,
@@ -223,7 +227,7 @@ def _store_one(books: Books, asked: Asked, lane: LaneOut, rows: list[Call], here
         asked.id,
         asked.service,
         asked.operation,
-        CallState.WAITING if waits else CallState.OPEN,
+        _WAITING if waits else _OPEN,
         asked.wants,
         encode(message),
         asked.digest,

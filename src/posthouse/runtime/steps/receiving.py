@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.wire import Word
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_REQUEST, _US, _NEW = Kind.REQUEST, Meant.US, Verdict.NEW
+_RECEIVED, _RUNNING = RequestState.RECEIVED, RequestState.RUNNING
+
 AT_ONCE: Final = 256
 """Rows that a handler of acks is to hear of are read so many at a time."""
 
@@ -122,7 +126,7 @@ class Receiving:
             message = each.message
             stamps = message.lane
             if stamps is None:
-                if message.kind is Kind.REQUEST:
+                if message.kind is _REQUEST:
                     self._adopt(each)
             elif self._is_meant(message, stamps):
                 lanes.setdefault((stamps.caller_store, stamps.opened), []).append(each)
@@ -140,7 +144,7 @@ class Receiving:
     def _is_meant(self, message: Message, stamps: Lane) -> bool:
         """Say whether a message is for this life of our store; tell its sender which that is, if not."""
         meant = meant_for(self._identity, stamps.replier_store, stamps.replier_epoch)
-        if meant is not Meant.US:
+        if meant is not _US:
             if meant is Meant.ANOTHER_STORE:
                 self.result.strangers.append((message.source, stamps.replier_store))
             self._say("resync", message, stamps, 0)
@@ -172,7 +176,7 @@ class Receiving:
             message = each.message
             assert message.lane is not None  # noqa: S101 - they were sorted by their stamps
             floor = max(floor, message.lane.floor)
-            if message.kind is Kind.REQUEST:
+            if message.kind is _REQUEST:
                 requests.append(each)
             elif message.kind is Kind.ACK:
                 changed |= self._forget(lane, numbers_acked(message))
@@ -200,7 +204,7 @@ class Receiving:
             assert stamps is not None  # noqa: S101 - they were sorted by their stamps
             number = stamps.number
             verdict = judge(number, stamps.digest, forgotten=lane.over, known=known.get(number))
-            if verdict is Verdict.NEW:
+            if verdict is _NEW:
                 known[number] = self._add(lane, number, each, stamps)
             elif verdict is Verdict.DECIDED:
                 decided.append((place_of(lane.lane, number), message, stamps))
@@ -224,7 +228,7 @@ class Receiving:
             place_of(lane.lane, number),
             message.id,
             message.type,
-            RequestState.RECEIVED,
+            _RECEIVED,
             stamps.digest,
             each.frame,
             due=message.time if message.time < self._here.now() else self._here.now(),
@@ -245,7 +249,7 @@ class Receiving:
         if room is None:
             room = self._room_of(operation)
         if room > 0:
-            request.state = RequestState.RUNNING
+            request.state = _RUNNING
             request.instance = self._here.instance
             request.attempt = 1
             self.result.claimed.append((request, message))

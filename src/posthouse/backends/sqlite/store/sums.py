@@ -50,25 +50,14 @@ def sum_of(data: bytes) -> int:
 
 def call_row(call: Call, place: int) -> tuple[Any, ...]:
     """Return the row of a call, with its sums."""
-    _, id, service, operation, state, wants, frame, digest, work, nth, key, deadline, created, *rest = _values(call)
+    values = _values(call)
+    _, id, service, operation, _, wants, frame, digest, work, nth, key, _, created, _, _, outcome, _ = values
     return (
         place,
-        id,
-        service,
-        operation,
-        state,
-        wants,
-        frame,
-        digest,
-        work,
-        nth,
-        key,
-        deadline,
-        created,
-        *rest,
+        *values[1:],
         crc32(_pack((place, id, service, operation, int(wants), digest, work, nth, key, float(created)))),
         crc32(frame),
-        crc32(rest[2]),
+        crc32(outcome),
     )
 
 
