@@ -201,8 +201,8 @@ FAULTS: Final = (
         (
             (
                 f"{STEPS}/deciding.py",
-                "        end_calls(books, calls, result.lanes, result.unwanted)\n    return",
-                "        pass\n    return",
+                "        end_calls(books, calls, result.lanes, result.unwanted)\n    return _WELL",
+                "        pass\n    return _WELL",
             ),
         ),
     ),
@@ -244,7 +244,7 @@ FAULTS: Final = (
         (
             (
                 f"{STEPS}/receiving.py",
-                "        if meant is not Meant.US:\n",
+                "        if meant is not _US:\n",
                 "        if meant is not Meant.US and not meant:\n",
             ),
         ),

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.service")
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_DONE, _REQUEST = RequestState.DONE, Kind.REQUEST
+
 NEVER: Final = float("inf")
 
 BRIEFLY: Final[Seconds] = 0.5
@@ -88,22 +91,22 @@ class JournaledEnding:
             return
         outcome = Outcome(reply) if isinstance(reply, bytes) else Outcome(b"", refusal_of(reply.error))
         stored = outcome_bytes(outcome)
-        decisions = [
-            Decision(claim.place, claim.attempt, RequestState.DONE, stored, keeps_frame=self._keeps_frame)
-            for claim in map(self._claim, works)
-        ]
-        tail = None
-        if isinstance(attempt, JournaledAttempt):
-            decisions[0].asks = attempt.asks
-            decisions[0].tells = attempt.tells or ()
-            decisions[0].used = attempt.used
-            tail = attempt.tail
-        for work, decision in zip(works, decisions, strict=True):
+        decisions: list[Decision] = []
+        for work in works:
             claim = self._claim(work)
+            decision = Decision(claim.place, claim.attempt, _DONE, stored, self._keeps_frame)
             decision.calls = claim.attempt > 1 or claim.has_calls
             if claim.uses is not None:
-                decision.used = (*decision.used, claim.uses)
-            decision.ours = work.message.kind is not Kind.REQUEST
+                decision.used = (claim.uses,)
+            decision.ours = work.message.kind is not _REQUEST
+            decisions.append(decision)
+        tail = None
+        if isinstance(attempt, JournaledAttempt):
+            first = decisions[0]
+            first.asks = attempt.asks
+            first.tells = attempt.tells or ()
+            first.used = (*attempt.used, *first.used)
+            tail = attempt.tail
         self._journal.inbox.decide(Ending(works, decisions, tail, self._not_decided))
 
     def badly(self, work: Work, end: End, attempt: Attempt | None = None) -> None:

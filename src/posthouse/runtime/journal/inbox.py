@@ -55,6 +55,10 @@ T = TypeVar("T")
 
 _log: Final = logging.getLogger("posthouse.journal")
 
+# Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
+_REQUEST, _REPLY, _CONTROL = Kind.REQUEST, Kind.REPLY, Kind.CONTROL
+_WELL: Final = Ended.WELL
+
 LOOK: Final[Seconds] = 1.0
 """How often an instance looks for requests that another one has stored or put back."""
 
@@ -212,7 +216,7 @@ class Inbox:
             self._receive_some(everything[first : first + AT_ONCE])
 
     def _receive_some(self, arrived: Sequence[Arrived]) -> None:
-        flush = any(each.message.lane is None or each.message.kind is Kind.CONTROL for each in arrived)
+        flush = any(each.message.lane is None or each.message.kind is _CONTROL for each in arrived)
         self._run(
             lambda books: Receiving(books, self._here, self._room).take(arrived),
             lambda received: self._received(arrived, received),
@@ -313,7 +317,7 @@ class Inbox:
         by_operation: dict[str, list[Work]] = {}
         for request, message in claimed:
             claim = Claim(request.place, request.attempt, request.failures, request.deaths, request.operation)
-            if message.kind is Kind.REPLY:
+            if message.kind is _REPLY:
                 run = run_of(request.frame)
                 claim.uses = (run.call, run.epoch) if run.call else None
             work = self._running[request.place] = Work(message, None, claim)
@@ -620,11 +624,11 @@ class Inbox:
         for ending in endings:
             for work, decision in zip(ending.works, ending.decisions, strict=True):
                 what = next(ended)
-                if what is not Ended.WELL:
+                if what is not _WELL:
                     ending.told(work, what)
                     continue
                 message = work.message
-                if message.kind is not Kind.REQUEST:
+                if message.kind is not _REQUEST:
                     continue
                 stamps = message.lane
                 back = None if stamps is None else stamps_back(stamps, identity, stamps.floor)

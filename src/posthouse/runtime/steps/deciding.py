@@ -7,27 +7,30 @@ are stored; else nothing of it is kept. What it asked and what it decided commit
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from posthouse.contracts.store import Deceased
 from posthouse.errors import LeaseLostError
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import SELF, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step, used
 from posthouse.protocol.stream import is_of_feed
-from posthouse.runtime.steps.asking import Asking, store
-from posthouse.runtime.steps.telling import tell
+from posthouse.runtime.steps.asking import Asked, Asking, store
+from posthouse.runtime.steps.telling import Telling, tell
 from posthouse.runtime.steps.wire import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from posthouse.clock import Instant
-    from posthouse.contracts.store import Books, Deceased, LaneOut
+    from posthouse.contracts.store import Books, LaneOut
     from posthouse.errors import PosthouseError
     from posthouse.protocol.outbox import Call
-    from posthouse.runtime.steps.asking import Asked
     from posthouse.runtime.steps.here import Here
-    from posthouse.runtime.steps.telling import Pushed, Telling
+    from posthouse.runtime.steps.telling import Pushed
 
 
 class Ended(enum.Enum):
@@ -40,7 +43,11 @@ class Ended(enum.Enum):
     """The replier took back an answer that the handler used; it must run again."""
 
 
-class Decision:
+_WELL: Final = Ended.WELL
+"""As looked at for each run; in Python 3.11 a look at a member through its class takes 70 ns."""
+
+
+class Decision(msgspec.Struct, eq=False, gc=False):
     """The end of a run, with all that commits with it.
 
     Attributes:
@@ -57,34 +64,17 @@ class Decision:
         ours: it ran for a reply or an ack, so that nobody will ask what came of it.
     """
 
-    __slots__ = (
-        "asks",
-        "attempt",
-        "calls",
-        "keeps_frame",
-        "letter",
-        "ours",
-        "outcome",
-        "place",
-        "state",
-        "tells",
-        "used",
-    )
-
-    def __init__(
-        self, place: int, attempt: int, state: RequestState, outcome: bytes, *, keeps_frame: bool = False
-    ) -> None:
-        self.place = place
-        self.attempt = attempt
-        self.state = state
-        self.outcome = outcome
-        self.keeps_frame = keeps_frame
-        self.letter: Deceased | None = None
-        self.asks: Sequence[Asked] = ()
-        self.tells: Sequence[Telling] = ()
-        self.used: Sequence[tuple[int, int]] = ()
-        self.calls = False
-        self.ours = False
+    place: int
+    attempt: int
+    state: RequestState
+    outcome: bytes
+    keeps_frame: bool = False
+    letter: Deceased | None = None
+    asks: Sequence[Asked] = ()
+    tells: Sequence[Telling] = ()
+    used: Sequence[tuple[int, int]] = ()
+    calls: bool = False
+    ours: bool = False
 
 
 class Decided:
@@ -165,7 +155,7 @@ def decide(books: Books, decisions: Sequence[Decision], here: Here, *, together:
     for decision in decisions:
         ended = _decide_one(books, decision, here, result)
         result.ended.append(ended)
-        if ended is Ended.WELL:
+        if ended is _WELL:
             asks += decision.asks
             tells += decision.tells
         elif together:
@@ -242,7 +232,7 @@ def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -
         books.forget_requests(SELF, below=0, ranges=((number, number),))
     if calls:
         end_calls(books, calls, result.lanes, result.unwanted)
-    return Ended.WELL
+    return _WELL
 
 
 def _end_event(books: Books, decision: Decision, calls: Sequence[Call], here: Here, result: Decided) -> Ended:

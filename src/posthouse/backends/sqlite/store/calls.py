@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from posthouse.backends.sqlite.store.forgetting import forget
+from posthouse.backends.sqlite.store.many import insert
 from posthouse.backends.sqlite.store.sums import CALL_STATES, WANTS, call_of, call_row, select, sum_of
 from posthouse.backends.sqlite.store.waiting import ADD, HALF, WHOLE, WaitingBooks
 from posthouse.contracts.store import Standing
@@ -80,7 +81,7 @@ class CallBooks(WaitingBooks):
             UsageError: a place is taken.
         """
         try:
-            self._sql.executemany(ADD, [call_row(call, call.place) for call in calls])
+            insert(self._sql, ADD, [call_row(call, call.place) for call in calls])
         except apsw.ConstraintError as error:
             raise UsageError(f"a call has a number that another one has: {error}") from error
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
+from posthouse.backends.sqlite.store.many import insert
 from posthouse.backends.sqlite.store.sums import (
     REQUEST,
     REQUEST_STATES,
@@ -99,7 +100,7 @@ class RequestBooks:
             UsageError: a place is taken.
         """
         try:
-            self._sql.executemany(_ADD, [request_row(request) for request in requests])
+            insert(self._sql, _ADD, [request_row(request) for request in requests])
         except apsw.ConstraintError as error:
             raise UsageError(f"a request has a place that another one has: {error}") from error
 
