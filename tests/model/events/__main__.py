@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.model.checker import check
-from tests.model.events.configurations import BROKEN, CORRECT, LARGE
+from tests.model.events.configurations import BROKEN, BROKEN_LARGE, CORRECT, LARGE
 from tests.model.events.world import EventWorld
 
 
@@ -21,9 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=4_000_000, help="most states of one world")
     chosen = parser.parse_args(arguments)
 
-    worlds = [*CORRECT, *BROKEN] if chosen.quick else [*CORRECT, *BROKEN, *LARGE]
+    worlds = [*CORRECT, *BROKEN] if chosen.quick else [*CORRECT, *BROKEN, *LARGE, *BROKEN_LARGE]
     if chosen.only:
-        worlds = [rules for rules in (*CORRECT, *BROKEN, *LARGE) if rules.name == chosen.only]
+        worlds = [rules for rules in (*CORRECT, *BROKEN, *LARGE, *BROKEN_LARGE) if rules.name == chosen.only]
     wrong: list[str] = []
     for rules in worlds:
         started = time.perf_counter()

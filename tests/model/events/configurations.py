@@ -84,6 +84,7 @@ BROKEN: Final = (
     replace(_SILENT, name="x-gap-not-told", retention=True, tells_gaps=False),
     # a new subscription
     replace(_MADE, name="x-made-begins-at-next-when-heard", unknown_starts="at next"),
+    replace(_MADE, name="x-made-begins-at-first-when-heard", start="first", unknown_starts="at first", retention=True),
     replace(_MADE, name="x-event-opens-feed", event_opens_no_feed=False),
     replace(
         _MADE,
@@ -111,10 +112,14 @@ BROKEN: Final = (
     replace(_RESTORED, name="x-hole-beyond-restored-head-waits", ended_feeds_are_closed=False),
     replace(_RESTORED, name="x-late-event-of-lost-history", old_stamps_ignored=False),
     replace(_RESTORED, name="x-unnamed-epoch-waits", publisher_restores=2, unnamed_epochs_are_over=False),
-    replace(_RESTORED, name="x-restore-not-told", tells_restores=False),
+    replace(_RESTORED, name="x-restore-not-told", tells_restores="never"),
     # order
     replace(_UNSAFE, name="x-order-with-holes", ordered=True, order_waits_for_holes=False),
     replace(
         _UNSAFE, name="x-order-new-epoch-first", ordered=True, publisher_restores=1, order_waits_for_older_epochs=False
     ),
+)
+
+BROKEN_LARGE: Final = (
+    replace(_RESTORED, name="x-restore-told-without-gaps-only", retention=True, tells_restores="without gaps"),
 )

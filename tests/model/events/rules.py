@@ -79,9 +79,9 @@ class Rules:
     """heads of an older epoch of the publisher than the newest that was heard"""
     old_stamps_ignored: bool = True
     """... and events that were sent in one"""
-    tells_restores: bool = True
-    """the first heads of a new epoch are told as a restore"""
-    unknown_starts: Literal["at 0", "by the clock", "at next"] = "at 0"
+    tells_restores: Literal["always", "without gaps", "never"] = "always"
+    """the first heads of a new epoch are told as a restore; else not when they tell a gap as well, or never"""
+    unknown_starts: Literal["at 0", "by the clock", "at next", "at first"] = "at 0"
     """where a feed begins whose stream was not known when the subscription was made"""
     mark_has_time: bool = True
     """the publisher knows how old the newest event is that it dropped; a feed that may have missed it begins at 0"""

@@ -161,6 +161,8 @@ def _begins(rules: Rules, subscription: Subscription, head: Head) -> int:
             return 0
         case "at next":
             return head.next
+        case "at first":
+            return head.first
         case "by the clock":
             dropped, *kept = head.times
             if dropped >= subscription.made:
@@ -201,7 +203,7 @@ def take_heads(rules: Rules, state: State, index: int, heads: Heads) -> Iterator
     before = subscription
     if heads.epoch > subscription.heard:
         restored = subscription.heard != NOTHING or len(heads.streams) > 1
-        if restored and rules.tells_restores:
+        if restored and rules.tells_restores != "never":
             subscription = subscription._replace(epochs_told=subscription.epochs_told | {heads.epoch})
         subscription = subscription._replace(heard=heads.epoch)
         subscription = _older_epochs_end(rules, subscription, heads)
@@ -213,9 +215,15 @@ def take_heads(rules: Rules, state: State, index: int, heads: Heads) -> Iterator
         feed = _told(rules, feed, 0, head.first if rules.gap_only_below_mark else head.next)
         subscription = with_feed(subscription, head.epoch, feed)
         pulls.update(Pull(head.epoch, number) for number in _holes(rules, feed, head.next))
+    if rules.tells_restores == "without gaps" and _gaps(subscription) > _gaps(before):
+        subscription = subscription._replace(epochs_told=before.epochs_told)
     if subscription != before or not pulls <= state.net:
         after = put(state, index, subscription)
         yield Step(f"subscription {index} takes {heads}", True, after._replace(net=after.net | pulls))
+
+
+def _gaps(subscription: Subscription) -> int:
+    return sum(row.state == TOLD for feed in subscription.feeds for row in feed.rows)
 
 
 def _older_epochs_end(rules: Rules, subscription: Subscription, heads: Heads) -> Subscription:
