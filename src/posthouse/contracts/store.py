@@ -287,6 +287,14 @@ class Books(StreamBooks, Protocol):
         """Write (frame, owner, place) of calls that are sent anew."""
         ...
 
+    def redrive(self, lane: int, first: int, last: int) -> list[int]:
+        """Make the calls first..last of a lane that are done re-driving ones; return their numbers, rising."""
+        ...
+
+    def first_call(self, lane: int) -> int | None:
+        """Return the lowest number of a lane that is kept; None for none."""
+        ...
+
     def calls_at(self, places: Sequence[int]) -> list[Call]:
         """Return the calls at these places, in order; those that are not there are left out."""
         ...
@@ -373,6 +381,10 @@ class Books(StreamBooks, Protocol):
         """Write a lane as it is now."""
         ...
 
+    def floors_at(self, epoch: int) -> dict[int, Numbers]:
+        """Return, by lane in, which numbers were known to be over when a life of ours began; nothing for the first."""
+        ...
+
     def known(self, lane: int, first: int, last: int) -> dict[int, Known]:
         """Return, by number, what is known of the requests first..last of a lane."""
         ...
@@ -441,8 +453,16 @@ class Books(StreamBooks, Protocol):
         """Write (state, due, outcome, place) of requests that do not run."""
         ...
 
-    def ask_again(self, rows: Iterable[tuple[int, int, str, int]]) -> None:
-        """Write (asked, asker, reply_to, place) of requests that their caller asked for again."""
+    def ask_again(self, rows: Iterable[tuple[int, int, str, int]], now: Instant) -> None:
+        """Write (asked, asker, reply_to, place) of requests that their caller asked for again.
+
+        Those received or suspended ones that were last asked for in an earlier life of ours, and have waited for that
+        since, are received ones from now on, due now.
+        """
+        ...
+
+    def hold(self, lane: int) -> None:
+        """Let the undecided requests of a lane wait until they are asked for again; the claims on them are void."""
         ...
 
     def held_by(self, instance: str) -> list[Request]:
@@ -465,9 +485,10 @@ class Books(StreamBooks, Protocol):
         """Return requests for people, the newest of each lane first; those of one lane, or of all."""
         ...
 
-    def revive(self, places: Sequence[int], due: Instant) -> None:
-        """Make parked requests received again, with all their attempts before them; nothing happens to others.
+    def revive(self, places: Sequence[int], due: Instant) -> list[int]:
+        """Make parked requests received again, with all their attempts before them; return which were.
 
+        Nothing happens to others, nor to those that their caller has not asked for in our present life.
         One at which instances have died stays a suspect, with one death.
         """
         ...

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from posthouse.clock import Instant
+from posthouse.protocol.lane import SELF, lane_of
+from posthouse.protocol.stream import FEEDS
 
 if TYPE_CHECKING:
     from posthouse.protocol.lane import Numbers
@@ -171,6 +173,19 @@ def judge(number: int, digest: bytes, *, forgotten: Numbers, known: Known | None
     if known.state.decided:
         return Verdict.DECIDED
     return Verdict.PARKED if known.state is RequestState.PARKED else Verdict.PENDING
+
+
+def waits_for_caller(place: int, asked: int, *, epoch: int) -> bool:
+    """Say whether an undecided request waits until its caller asks again: it has not, in our present life.
+
+    What a store asks of itself, and events, wait for nobody.
+
+    Args:
+        place: of the request.
+        asked: our epoch in which its caller last asked.
+        epoch: our present one.
+    """
+    return asked < epoch and SELF < lane_of(place) < FEEDS
 
 
 def may_run(asked: int, asker: int, *, epoch: int, newest_asker: int) -> bool:

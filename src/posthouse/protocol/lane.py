@@ -97,6 +97,18 @@ class Numbers(msgspec.Struct, array_like=True):
             else:
                 self._insert(first, last)
 
+    def take_out(self, first: int, last: int) -> None:
+        """Count a run of numbers as not over any more."""
+        runs = [(0, self.floor - 1), *self.ranges] if self.floor else self.ranges
+        left: list[tuple[int, int]] = []
+        for begin, end in runs:
+            if begin < first:
+                left.append((begin, min(end, first - 1)))
+            if end > last:
+                left.append((max(begin, last + 1), end))
+        self.floor = left[0][1] + 1 if left and left[0][0] == 0 else 0
+        self.ranges = left[1:] if self.floor else left
+
     @property
     def count(self) -> int:
         """How many are over."""

@@ -483,7 +483,7 @@ def _addressee(message: Message, stamps: Lane) -> tuple[str, str]:
             return message.type, ""
         case Kind.CONTROL if message.type == "cancel":
             return service_of(message.subject), ""
-        case Kind.CONTROL if message.type in {"pull", "heads"}:
+        case Kind.CONTROL if message.type in {"pull", "heads", "probe"}:
             return message.subject, ""
         case Kind.EVENT:
             return "", ""

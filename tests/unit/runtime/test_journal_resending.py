@@ -11,7 +11,7 @@ from msgspec import Struct
 from posthouse import Context, Service
 from posthouse.contracts.store import Books, LaneOut, Store
 from posthouse.protocol.epoch import Identity
-from posthouse.protocol.lane import place_of
+from posthouse.protocol.lane import Numbers, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
 from posthouse.runtime.steps.resending import bind, due_of
 from tests.house import House, until
@@ -84,7 +84,9 @@ async def test_a_new_life_of_the_replier_takes_back_all_answers_that_nobody_has_
 
     def restored(books: Books) -> tuple[int, int, set[CallState]]:
         lane = with_calls(books, CallState.DONE, OPEN, *[ANSWERED] * count)
-        [bound], taken_back = bind(books, [lane.lane], AFTER)
+        over = Numbers(1)
+        [bound], taken_back, redriven, forgotten = bind(books, [lane.lane], AFTER, floors={lane.epoch: over}, now=0.0)
+        assert (redriven, forgotten) == (0, [])
         states = books.standings(lane.lane, 1, lane.next).values()
         return len(taken_back), bound.pending, {standing.state for standing in states}
 
@@ -94,9 +96,54 @@ async def test_a_new_life_of_the_replier_takes_back_all_answers_that_nobody_has_
 async def test_who_was_asked_the_same_life_before_is_told_nothing_new(store: Store):
     def told_again(books: Books) -> tuple[Any, Any]:
         lane = with_calls(books, ANSWERED)
-        return bind(books, [lane.lane], BEFORE)
+        return bind(books, [lane.lane], BEFORE, floors={}, now=0.0)
 
-    assert await store.commit(told_again, name="told again") == ([], [])
+    assert await store.commit(told_again, name="told again") == ([], [], 0, [])
+
+
+async def test_what_was_done_and_is_not_over_at_the_restored_replier_is_asked_for_again_and_not_final(store: Store):
+    done = CallState.DONE
+
+    def restored(books: Books) -> Any:
+        lane = with_calls(books, *[done] * 4, CallState.NOT_DONE, done)
+        lane.final = Numbers(6)
+        books.save_lane_out(lane)
+        [bound], _, redriven, forgotten = bind(
+            books, [lane.lane], AFTER, floors={lane.epoch: Numbers(1, [(2, 2)])}, now=0.0
+        )
+        states = {number: each.state for number, each in books.standings(lane.lane, 0, 5).items()}
+        return bound.final, redriven, forgotten, [number for number in states if states[number] is CallState.REDRIVING]
+
+    final, redriven, forgotten, numbers = await store.commit(restored, name="restored")
+
+    assert (final, redriven, forgotten) == (Numbers(1, [(2, 2), (4, 4)]), 3, [])
+    assert sorted(numbers) == [1, 3, 5]
+
+
+async def test_what_would_have_to_be_asked_for_again_and_is_not_kept_any_more_is_told(store: Store):
+    def restored(books: Books) -> Any:
+        lane = with_calls(books, *[CallState.DONE] * 5)
+        lane.final, lane.acked = Numbers(5), 5
+        books.save_lane_out(lane)
+        books.forget_calls(lane=lane.lane, below=3, before=1e12, keep_bytes=0)
+        bound = bind(books, [lane.lane], AFTER, floors={lane.epoch: Numbers(1)}, now=7.0)
+        return bound.redriven, bound.forgotten, [(letter.code, letter.at) for letter in books.dead_letters()]
+
+    told = await store.commit(restored, name="restored")
+
+    assert told == (2, [("steps", 1, 2)], [("call.not_redriven", 7.0)])
+
+
+async def test_a_replier_that_does_not_say_what_was_over_is_not_believed_to_live_anew(store: Store):
+    def restored(books: Books) -> Any:
+        lane = with_calls(books, ANSWERED)
+        bound = bind(books, [lane.lane], AFTER, floors=None, now=0.0)
+        return bound.lanes, books.lane_to(lane.service)
+
+    lanes, lane = await store.commit(restored, name="restored")
+
+    assert lanes == []
+    assert lane.peer == BEFORE
 
 
 async def test_what_a_handler_asked_with_one_key_is_asked_again_in_order_when_the_replier_has_lost_it(house: House):

@@ -149,7 +149,7 @@ async def store(house: House) -> Store:
 async def test_a_new_life_of_the_replier_ends_the_run_with_its_letter_and_what_it_asked(store: Store):
     def restored(books: Books) -> tuple[Any, ...]:
         lane, run = answered(books)
-        [bound], _ = bind(books, [lane.lane], Identity("painter", 2))
+        [bound], *_ = bind(books, [lane.lane], Identity("painter", 2), floors={}, now=0.0)
         states = [standing.state for standing in books.standings(lane.lane, 0, 1).values()]
         return bound.pending, states, books.requests_at((run.place,)), books.dead_at(run.place)
 
@@ -171,7 +171,7 @@ async def test_a_run_for_another_reply_stays(store: Store):
     def restored(books: Books) -> list[int]:
         lane, _ = answered(books)
         other = add_own(books, "window", "shop.on_reply.painter.paint", b"", now=1.0)
-        bind(books, [lane.lane], Identity("painter", 2))
+        bind(books, [lane.lane], Identity("painter", 2), floors={}, now=0.0)
         return [row.place - other.place for row in books.requests_listed(lane=SELF)]
 
     assert await store.commit(restored, name="restored") == [0]

@@ -188,9 +188,13 @@ class Journal:
                 self.publisher.asked(message)
             elif message.kind is Kind.CONTROL and message.type == "heads":
                 self.subscriber.told(message)
-            elif message.kind is Kind.REPLY or (message.kind is Kind.CONTROL and message.type not in {"cancel"}):
+            elif message.kind is Kind.REPLY or (
+                message.kind is Kind.CONTROL and message.type not in {"cancel", "probe"}
+            ):
                 if message.kind is Kind.CONTROL and message.type == "resync":
                     self.relay.resync(message)
+                elif message.kind is Kind.CONTROL and message.type == "tops":
+                    self.relay.tops(message)
                 else:
                     for_outbox.append(message)
             else:

@@ -22,7 +22,8 @@ from posthouse.protocol.outbox import RESEND_FIRST, CallState
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.forgetting import forget
 from posthouse.runtime.steps.resending import bind, due_of, unsettled
-from posthouse.runtime.steps.wire import ack, word
+from posthouse.runtime.steps.restoring import begin_life, closed, is_to_be_closed, probe, settle_waiting, unsure
+from posthouse.runtime.steps.wire import ack, floors_of, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox, Sent
     from posthouse.runtime.steps.here import Here
-    from posthouse.runtime.steps.resending import Due
+    from posthouse.runtime.steps.resending import Bound, Due
     from posthouse.runtime.timers import Timer, Timers
 
 _log: Final = logging.getLogger("posthouse.journal")
@@ -76,16 +77,19 @@ class Relay:
         self._take_over = 0.0
         self._forget = 0.0
         self._adopted = False
+        self._unsure = False
         self._closed = False
         outbox.on_floor = self._floors_moved
         outbox.on_not_flushed = self.take_up
 
     async def open(self) -> None:
         """Find what an earlier process of ours has left under way, and go on with it."""
+        await self._store.commit(begin_life, name="begin life", flush=True)
         lanes = await self._store.read(lambda books: books.lanes_out())
         for lane in lanes:
             self._outbox.known_lane(lane)
             self._outbox.waiting |= lane.waiting > 0
+        self._unsure = await self._store.read(lambda books: bool(unsure(books)))
         self._take_over = self._timers.time() + TAKE_OVER
         self._forget = self._timers.time() + FORGET
         await self._adopt()
@@ -134,6 +138,8 @@ class Relay:
             self._send_again(due)
         if self._outbox.waiting:
             self._heed(self._store.commit(self._number, name="number", flush=True), self._numbered)
+        if self._unsure:
+            self._heed(self._store.commit(self._probes, name="probe", flush=True), self._send_probes)
         if watched := self._outbox.watched():
             self._heed(self._store.read(lambda books: [books.call(id) for id in watched]), self._looked)
         if now >= self._ack_again:
@@ -184,7 +190,10 @@ class Relay:
 
     def _stamped(self, call: Call, lane: LaneOut) -> Message:
         """Return a request as it is now, with a floor that is on the disk: answers are applied without a flush."""
-        flushed = msgspec.structs.replace(lane, final=Numbers(self._floors.get(lane.lane, 0)))
+        flushed = msgspec.structs.replace(lane, final=Numbers(min(lane.final.floor, self._floors.get(lane.lane, 0))))
+        if call.state is CallState.REDRIVING:  # it was in time once
+            message = stamped(call, flushed, identity=self._store.identity, peer=self._here.peer)
+            return msgspec.structs.replace(message, deadline=0.0)
         return stamped(call, flushed, identity=self._store.identity, peer=self._here.peer)
 
     def _tell_canceled(self, call: Call, lane: LaneOut, request: Message) -> None:
@@ -207,6 +216,13 @@ class Relay:
         instances = self._here.directory.instances
         peers = self._here.directory.peers
         self.hurry(lambda sent: (not sent.peer or sent.peer not in peers) and bool(instances(sent.service)))
+        lives = {each.store: each.store_epoch for each in self._here.directory.all_instances if each.store}
+        for lane in self._outbox.lanes.values():  # one that was put back must hear of us, though nothing is under way
+            if not lane.closed and lane.peer.id and lives.get(lane.peer.id, 0) > lane.peer.epoch:
+                self._outbox.told.pop(lane.lane, None)
+                self._to_ack.add(lane.lane)
+        if self._to_ack:
+            self.ack()
 
     # --- numbers for what waits ---------------------------------------------------------------------------
 
@@ -227,6 +243,33 @@ class Relay:
         self._outbox.waiting = any(lane.waiting for lane in lanes)
         self._outbox.send(calls)
 
+    # --- after a restore of ours ---------------------------------------------------------------------------
+
+    def _probes(self, books: Books) -> list[tuple[LaneOut, Message]]:
+        return [(lane, probe(lane, books, self._here)) for lane in unsure(books)]
+
+    def _send_probes(self, probes: list[tuple[LaneOut, Message]]) -> None:
+        self._unsure = bool(probes)
+        for lane, message in probes:
+            self._courier.tell(lane.service, lane.peer.id, message)
+
+    def tops(self, message: Message) -> None:
+        """A replier says how far it has received our lanes: what waits may be numbered, or is unknown for ever."""
+        now = self._here.now()
+        settled = self._store.commit(lambda books: settle_waiting(books, message, now), name="tops")
+        self._heed(settled, self._settled)
+
+    def _settled(self, lost: list[Call]) -> None:
+        for call in lost:
+            _log.error(
+                "%s: what became of %s (%s) is not known: it waited when this store was put back",
+                self._here.service,
+                call.id,
+                call.operation,
+            )
+            self._outbox.unknown(call)
+        self._outbox.waiting = True
+
     # --- who the replier is -------------------------------------------------------------------------------
 
     def resync(self, message: Message) -> None:
@@ -244,7 +287,10 @@ class Relay:
                 continue
             numbers.append(lane.lane)
         if numbers:
-            self._heed(self._store.commit(lambda books: bind(books, numbers, peer), name="bind"), self._bound)
+            floors = floors_of(message.data) if message.data else None
+            now = self._here.now()
+            bound = self._store.commit(lambda books: bind(books, numbers, peer, floors=floors, now=now), name="bind")
+            self._heed(bound, self._bound)
 
     def _rebinds(self, lane: LaneOut, peer: Identity) -> bool:
         """Say whether a lane goes over to another store: only where nobody can have the old one any more."""
@@ -264,14 +310,30 @@ class Relay:
         )
         return False
 
-    def _bound(self, bound: tuple[list[LaneOut], list[Call]]) -> None:
-        lanes, taken_back = bound
-        for lane in lanes:
+    def _bound(self, bound: Bound) -> None:
+        for lane in bound.lanes:
             self._outbox.known_lane(lane)
-        for call in taken_back:
+            self._outbox.told.pop(lane.lane, None)
+        for call in bound.taken_back:
             if call.place not in self._outbox.sent:
                 self._outbox.remember(call)
-        numbers = {lane.lane for lane in lanes}
+        for service, first, last in bound.forgotten:
+            _log.error(
+                "%s -> %s: its store was put back to before calls %d to %d, which are not kept here any more, and"
+                " cannot be asked for again (`posthouse restores`)",
+                self._here.service,
+                service,
+                first,
+                last,
+            )
+        if bound.redriven:
+            _log.warning(
+                "%s: a store was put back; %d calls that were done are asked for again",
+                self._here.service,
+                bound.redriven,
+            )
+            self.take_up()
+        numbers = {lane.lane for lane in bound.lanes}
         self.hurry(lambda sent: lane_of(sent.place) in numbers)
 
     # --- acks -----------------------------------------------------------------------------------------------
@@ -303,7 +365,7 @@ class Relay:
         for lane in lanes:
             self._floors[lane.lane] = lane.final.floor
             now = (lane.final.floor, _weight(lane.final))
-            if self._outbox.told.get(lane.lane) == now or not lane.peer.id:
+            if lane.closed or not lane.peer.id or self._outbox.told.get(lane.lane) == now:
                 continue
             self._outbox.told[lane.lane] = now
             stamps = Lane(
@@ -319,6 +381,7 @@ class Relay:
             told = ack(
                 lane.final,
                 stamps,
+                closes=is_to_be_closed(lane, identity.epoch),
                 service=lane.service,
                 source=self._here.service,
                 now=self._here.now(),
@@ -406,6 +469,11 @@ class Relay:
             self._outbox.waiting |= lane.waiting > 0
         if moved:
             self._adopted = False  # answers may have been taken back, which nobody sends again
+        if ended := [lane.lane for lane in lanes if is_to_be_closed(lane, self._store.identity.epoch)]:
+            self._to_ack.update(
+                lane for lane in ended if self._outbox.lanes[lane].acked < self._outbox.lanes[lane].next
+            )
+            self._heed(self._store.commit(lambda books: closed(books, ended), name="close lanes"), self._known)
         final = {lane.lane: lane.final for lane in lanes}
 
         def concerns(sent: Sent) -> bool:
@@ -413,6 +481,10 @@ class Relay:
             return lane in moved or (lane in final and final[lane].holds(number_of(sent.place)))
 
         self.hurry(concerns)
+
+    def _known(self, lanes: list[LaneOut]) -> None:
+        for lane in lanes:
+            self._outbox.known_lane(lane)
 
     def _heed(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
         done.add_done_callback(lambda done: self._heeded(done, then))

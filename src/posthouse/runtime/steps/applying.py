@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from posthouse.message.message import Kind
-from posthouse.protocol.inbox import Request, RequestState
+from posthouse.protocol.inbox import Request, RequestState, waits_for_caller
 from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, Wants, step
 from posthouse.runtime.steps.asking import number_waiting
@@ -145,6 +145,8 @@ def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: He
         if after is None:
             result.late.append(standing.place)
             continue
+        if before is CallState.REDRIVING and heard is Heard.OVER and lane.epoch != ours:
+            after = CallState.UNKNOWN  # we were put back as well: it may be over for a reason that we have forgotten
         if standing.wants is _HANDLER and not _wake(books, standing, here, result):
             after = step(before, heard)  # its delivery has ended without it
             assert after is not None  # noqa: S101 - who holds an answer changes what a call becomes, not whether
@@ -195,7 +197,8 @@ def _wake(books: Books, standing: Standing, here: Here, result: Applied) -> bool
     delivery = books.known(lane_of(standing.work), number, number).get(number)
     if delivery is None or delivery.state.decided:
         return False
-    if delivery.state is RequestState.SUSPENDED:
+    waits = waits_for_caller(standing.work, delivery.asked, epoch=books.identity.epoch)
+    if delivery.state is RequestState.SUSPENDED and not waits:
         for request in books.requests_at((standing.work,)):
             books.set_requests(((RequestState.RECEIVED, here.now(), b"", request.place),))
             result.woken.add(request.operation)

@@ -26,6 +26,7 @@ from posthouse.message.message import Kind, Lane, Message, Mode, Priority
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import WINDOW, number_of, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
+from posthouse.runtime.steps.lives import is_unsure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +136,8 @@ def store(books: Books, batch: Sequence[Asked], here: Here) -> Asking:
 
 def number_waiting(books: Books, lane: LaneOut, here: Here) -> list[Call]:
     """Give numbers to calls that wait, as far as the window allows; the lane is changed, and not saved yet."""
+    if is_unsure(books, lane.service):
+        return []
     room = WINDOW - lane.pending
     calls = books.take_waiting(lane.service, room) if room > 0 else []
     for call in calls:

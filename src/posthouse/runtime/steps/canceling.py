@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posthouse.message.codec import decode
-from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.inbox import RequestState, waits_for_caller
 from posthouse.protocol.lane import lane_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, Wants, step
 from posthouse.runtime.steps.applying import ReplyRun, add_own, name_of_hearing, run_to_bytes
@@ -68,7 +68,8 @@ def wake(books: Books, call: Call, now: Instant) -> None:
     if call.wants is not Wants.HANDLER:
         return
     for row in books.requests_at((call.work,)):
-        if row.state is RequestState.SUSPENDED:
+        waits = waits_for_caller(row.place, row.asked, epoch=books.identity.epoch)
+        if row.state is RequestState.SUSPENDED and not waits:
             books.set_requests(((RequestState.RECEIVED, now, b"", row.place),))
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.contracts.store import Deceased, Key
+from posthouse.contracts.store import Deceased
 from posthouse.message.names import service_of
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.lane import Numbers, place_of
 from posthouse.protocol.stream import is_taken, lost_below, lost_from
 from posthouse.runtime.steps.applying import add_own
+from posthouse.runtime.steps.lives import is_new, was_put_back
 from posthouse.runtime.steps.pulling import Head, misses
 
 if TYPE_CHECKING:
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 
 EVENT_LOST: Final = "event.lost"
 """The code of the dead letter that tells of events that can never be had."""
-
-
-LIFE: Final = "life"
-SUBSCRIBED: Final = "subscribed"
-"""The key under which it stands in which life subscriptions were entered last."""
-
-NEVER: Final = float("inf")
 
 
 class GapRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -80,12 +74,7 @@ def subscribe(books: Books, names: Sequence[tuple[str, str]], now: Instant) -> s
     A store that was put back may have forgotten some: those that it does not know when its new life begins are
     as old as can be, and miss nothing.
     """
-    life = str(books.identity.epoch)
-    key = books.key(LIFE, SUBSCRIBED)
-    is_first = key is None or key.reference != life
-    if is_first:
-        books.add_key(Key(LIFE, SUBSCRIBED, b"", life, NEVER))
-    is_put_back = is_first and len(books.lives()) > 1
+    is_put_back = is_new(books, "subscriptions") and was_put_back(books)
     before = {(each.name, each.topic) for each in books.subscribed()}
     fresh: set[str] = set()
     for name, topic in names:

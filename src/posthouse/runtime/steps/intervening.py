@@ -80,7 +80,8 @@ def replay(books: Books, number: int, *, now: Instant) -> Did:
     newest = 0 if lane is None or lane.lane == SELF else books.newest_epoch(lane.caller.id)
     if newest and not may_run(row.asked, row.asker, epoch=books.identity.epoch, newest_asker=newest):
         return Did.NOT_ASKED
-    books.revive((row.place,), now)
+    if not books.revive((row.place,), now):
+        return Did.NOT_ASKED
     books.drop_dead((number,))
     return Did.DONE
 

@@ -16,11 +16,14 @@ from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
+from posthouse.runtime.steps.closing import close, tops
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.deposits import DEPOSIT, keep_refused, key_of, reused
 from posthouse.runtime.steps.wire import (
     CANCELED,
+    CLOSES,
     digest_of,
+    floors_to_bytes,
     numbers_acked,
     outcome_bytes,
     outcome_of,
@@ -135,7 +138,7 @@ class Receiving:
         if self._new:
             self._books.add_requests(self._new)
         if self._again:
-            self._books.ask_again(self._again)
+            self._books.ask_again(self._again, self._here.now())
             self.result.waits += [(place, peer) for _asked, _asker, peer, place in self._again]
         return self.result
 
@@ -147,11 +150,31 @@ class Receiving:
         if meant is not _US:
             if meant is Meant.ANOTHER_STORE:
                 self.result.strangers.append((message.source, stamps.replier_store))
-            self._say("resync", message, stamps, 0)
+            self._say("resync", message, stamps, 0, self._floors_for(stamps))
             return False
         return True
 
+    def _floors_for(self, stamps: Lane) -> bytes:
+        """Return what was over in the caller's lanes when the first life began of which it has not heard."""
+        known = stamps.replier_epoch
+        if not known or stamps.replier_store != self._identity.id:
+            return b""
+        books = self._books
+        since = min((life.epoch for life in books.lives() if life.epoch > known), default=0)
+        floors = books.floors_at(since) if since else {}
+        ours = [lane for lane in books.lanes_in() if lane.caller.id == stamps.caller_store and lane.lane in floors]
+        return floors_to_bytes({lane.caller.epoch: floors[lane.lane] for lane in ours})
+
     # --- lanes ------------------------------------------------------------------------------------------
+
+    def _hold_earlier(self, store: str) -> None:
+        """A caller was put back: what it asked for earlier, and is undecided, runs only if it asks for it again.
+
+        A later call of the same key may have been made in the life that was lost. Who runs one now may not decide it.
+        """
+        for lane in self._books.lanes_in():
+            if lane.caller.id == store:
+                self._books.hold(lane.lane)
 
     def _take_lane(self, caller: Identity, some: Sequence[Arrived]) -> None:
         books = self._books
@@ -159,6 +182,8 @@ class Receiving:
         epochs = [each.message.lane.caller_epoch for each in some if each.message.lane is not None]
         if (heard := max(epochs)) > newest:
             books.hear_epoch(caller.id, heard)
+            if newest:
+                self._hold_earlier(caller.id)
             newest = heard
         some = [each for each in some if each.message.lane is not None and each.message.lane.caller_epoch == newest]
         if not some:
@@ -180,7 +205,12 @@ class Receiving:
                 requests.append(each)
             elif message.kind is Kind.ACK:
                 changed |= self._forget(lane, numbers_acked(message))
+                if message.subject == CLOSES:
+                    close(books, lane, message.lane.floor, now=self._here.now())
+                    changed = True
                 self._say("floor", message, message.lane, lane.over.floor)
+            elif message.type == "probe":
+                self._say("tops", message, message.lane, lane.over.floor, tops(books, caller.id))
             elif message.type == "cancel":
                 self._cancel(lane, msgspec.structs.replace(message, type=message.subject), message.lane)
                 changed = True
@@ -217,6 +247,8 @@ class Receiving:
                 self._again.append(
                     (self._identity.epoch, stamps.caller_epoch, message.reply_to, place_of(lane.lane, number))
                 )
+                if verdict is Verdict.PENDING and known[number].asked < self._identity.epoch:
+                    self.result.backlog.add(message.type)  # it waited for this since we were restored
                 self._say("parked" if verdict is Verdict.PARKED else "pending", message, stamps, lane.over.floor)
         if decided:
             self._tell_again(lane, decided)
@@ -387,7 +419,7 @@ class Receiving:
         answer = reply_to(message, outcome_of(outcome), back, source=self._here.service, now=self._here.now())
         self.result.answers.append(Answer(message.reply_to, "" if stamps is None else stamps.caller_store, answer))
 
-    def _say(self, said: Word, message: Message, stamps: Lane, floor: int) -> None:
+    def _say(self, said: Word, message: Message, stamps: Lane, floor: int, data: bytes = b"") -> None:
         told = word(
             said,
             stamps_back(stamps, self._identity, floor),
@@ -395,6 +427,7 @@ class Receiving:
             about=message.type,
             source=self._here.service,
             now=self._here.now(),
+            data=data,
         )
         self.result.answers.append(Answer(message.reply_to, stamps.caller_store, told))
 

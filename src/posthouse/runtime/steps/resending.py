@@ -6,18 +6,24 @@ anew, and are, one after the other in the order of their numbers. What is sent, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from posthouse.protocol.lane import number_of
+from posthouse.contracts.store import Deceased
+from posthouse.protocol.lane import Numbers, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
 from posthouse.runtime.steps.retracting import retract_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from posthouse.clock import Instant
     from posthouse.contracts.store import Books, LaneOut
     from posthouse.protocol.epoch import Identity
     from posthouse.protocol.outbox import Call
+
+
+NOT_REDRIVEN: Final = "call.not_redriven"
+"""The code of the dead letter that tells of settled calls that a restored replier cannot be asked for again."""
 
 
 class Due(NamedTuple):
@@ -40,33 +46,99 @@ def due_of(books: Books, places: Sequence[int]) -> Due:
     return Due(calls, {lane.lane: lane for lane in books.lanes_out()}, behind)
 
 
-def bind(books: Books, numbers: Sequence[int], peer: Identity) -> tuple[list[LaneOut], list[Call]]:
+class Bound(NamedTuple):
+    """What binding lanes to another life of a store came to."""
+
+    lanes: list[LaneOut]
+    """those that were bound otherwise before"""
+    taken_back: list[Call]
+    """the calls whose answers were taken back"""
+    redriven: int
+    """how many that were done are asked for again"""
+    forgotten: list[tuple[str, int, int]]
+    """(service, first, last): numbers that would have to be asked for again, and are not kept any more"""
+
+
+def bind(
+    books: Books, numbers: Sequence[int], peer: Identity, *, floors: Mapping[int, Numbers] | None, now: Instant
+) -> Bound:
     """Bind lanes to a store and its life; answers that an earlier life gave, and nobody has used, are open again.
 
-    All lanes to a service at once: a call must not be asked anew while an earlier one of its key, in another lane,
-    still seems to be answered.
+    What was done is asked for again where the store, when it was put back, did not know that it was over. All lanes
+    to a service at once: a call must not be asked anew while an earlier one of its key, in another lane, still seems
+    to be answered.
 
     Args:
         books: the store's.
         numbers: of the lanes.
         peer: the store, and its life.
-
-    Returns:
-        The lanes that were bound otherwise before, and the calls whose answers were taken back.
+        floors: what was over in each lane when that life began, by the epoch in which the lane was opened; None where
+            the store did not say: then a lane that knew an earlier life of it stays as it is.
+        now: when.
     """
-    lanes: list[LaneOut] = []
-    taken_back: list[Call] = []
+    bound = Bound([], [], 0, [])
+    redriven = 0
     for number in numbers:
         lane = books.lane_out(number)
-        if lane is None or lane.peer == peer:
+        if lane is None or lane.peer == peer or (lane.peer.id == peer.id and floors is None):
             continue
         if lane.peer.id:
-            taken_back += _take_back(books, lane)
+            bound.taken_back.extend(_take_back(books, lane))
+        if lane.peer.id == peer.id and floors is not None:
+            redriven += _redrive(books, lane, floors.get(lane.epoch, Numbers()), bound.forgotten)
         lane.peer = peer
+        lane.acked = 0
         books.save_lane_out(lane)
-        lanes.append(lane)
-    retract_runs(books, taken_back)
-    return [books.lane_out(lane.lane) or lane for lane in lanes], taken_back
+        bound.lanes.append(lane)
+    retract_runs(books, bound.taken_back)
+    for service, first, last in bound.forgotten:
+        _tell_of_forgotten(books, service, first, last, now)
+    return bound._replace(lanes=[books.lane_out(lane.lane) or lane for lane in bound.lanes], redriven=redriven)
+
+
+def _redrive(books: Books, lane: LaneOut, over: Numbers, forgotten: list[tuple[str, int, int]]) -> int:
+    """Ask again for what was done and is not over there; none of it is final until that is answered."""
+    count = 0
+    begin = over.floor
+    for first, last in (*over.ranges, (lane.next, lane.next)):
+        if begin < first:
+            lowest = books.redrive(lane.lane, begin, first - 1)
+            count += len(lowest)
+            for run_first, run_last in _runs(lowest):
+                lane.final.take_out(run_first, run_last)
+            kept = books.first_call(lane.lane)
+            if (gone := min(first, kept if kept is not None else lane.next)) > begin:
+                forgotten.append((lane.service, begin, gone - 1))
+        begin = last + 1
+    return count
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last of each run of rising numbers."""
+    at = 0
+    for index in range(1, len(numbers) + 1):
+        if index == len(numbers) or numbers[index] != numbers[index - 1] + 1:
+            yield numbers[at], numbers[index - 1]
+            at = index
+
+
+def _tell_of_forgotten(books: Books, service: str, first: int, last: int, now: Instant) -> None:
+    books.add_dead(
+        Deceased(
+            place=0,
+            id=f"{service} {first}-{last}",
+            operation=service,
+            frame=b"",
+            state="failed",
+            code=NOT_REDRIVEN,
+            reason=f"the store of {service} was put back to before calls {first} to {last}, which were settled and are"
+            " not kept here any more: what they did there may be lost",
+            detail="",
+            attempts=0,
+            cause=NOT_REDRIVEN,
+            at=now,
+        )
+    )
 
 
 def _take_back(books: Books, lane: LaneOut) -> list[Call]:

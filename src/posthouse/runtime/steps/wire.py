@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from posthouse.clock import Instant
     from posthouse.protocol.epoch import Identity
 
-Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "floor", "cancel"]
+Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "floor", "cancel", "tops"]
 """What a control message says; its `type`.
 
 - pending: the request is stored and undecided. parked: the same, and it waits for an operator.
@@ -28,6 +28,7 @@ Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "fl
 - resync: you do not mean this life of mine; its stamps say which it is.
 - floor: I have taken your ack; its stamps say up to where.
 - cancel: do not do it, if you have not begun.
+- tops: so far I have received your lanes; it answers the word `probe`.
 """
 
 _DIGEST_SIZE: Final = 16
@@ -90,7 +91,17 @@ def outcome_told(reply: Message) -> Outcome:
     return Outcome(reply.data, reply.refusal, done=reply.subject != "not done")
 
 
-def word(said: Word, stamps: Lane, *, id: str, about: str, source: str, now: Instant, reply_to: str = "") -> Message:
+def word(
+    said: Word,
+    stamps: Lane,
+    *,
+    id: str,
+    about: str,
+    source: str,
+    now: Instant,
+    reply_to: str = "",
+    data: bytes = b"",
+) -> Message:
     """Return a control message.
 
     Args:
@@ -101,14 +112,33 @@ def word(said: Word, stamps: Lane, *, id: str, about: str, source: str, now: Ins
         source: who says it.
         now: when.
         reply_to: the instance that is to be answered; empty for none.
+        data: what else is said; of a resync, `floors_to_bytes`.
     """
-    return Message(Kind.CONTROL, id, said, source, now, b"", Mode.JOURNALED, reply_to, subject=about, lane=stamps)
+    return Message(Kind.CONTROL, id, said, source, now, data, Mode.JOURNALED, reply_to, subject=about, lane=stamps)
 
 
-def ack(numbers: Numbers, stamps: Lane, *, service: str, source: str, now: Instant, reply_to: str) -> Message:
-    """Return an ack: all numbers of the lane that are final at the caller."""
+def ack(
+    numbers: Numbers,
+    stamps: Lane,
+    *,
+    service: str,
+    source: str,
+    now: Instant,
+    reply_to: str,
+    closes: bool = False,
+) -> Message:
+    """Return an ack: all numbers of the lane that are final at the caller; `closes` for the last one of a lane."""
     data = msgspec.msgpack.encode(numbers)
-    return Message(Kind.ACK, "", service, source, now, data, Mode.JOURNALED, reply_to, lane=stamps)
+    subject = CLOSES if closes else ""
+    return Message(Kind.ACK, "", service, source, now, data, Mode.JOURNALED, reply_to, subject=subject, lane=stamps)
+
+
+CLOSES: Final = "closed"
+"""The subject of the last ack of a lane: its caller knows no number at or above its floor."""
+
+floors_to_bytes: Final = msgspec.msgpack.Encoder().encode
+floors_of: Final = msgspec.msgpack.Decoder(dict[int, Numbers]).decode
+"""For each lane of a caller, by the epoch that opened it: what was over in it when the replier was put back."""
 
 
 def numbers_acked(message: Message) -> Numbers:

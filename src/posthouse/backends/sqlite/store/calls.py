@@ -17,7 +17,7 @@ from posthouse.backends.sqlite.store.sums import CALL_STATES, WANTS, call_of, ca
 from posthouse.backends.sqlite.store.waiting import ADD, HALF, WHOLE, WaitingBooks
 from posthouse.contracts.store import Standing
 from posthouse.errors import UsageError
-from posthouse.protocol.lane import place_of
+from posthouse.protocol.lane import number_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +37,8 @@ AT: Final = select(WHOLE, "FROM posthouse_calls WHERE place = ?")
 UNSETTLED: Final = select(
     WHOLE, "FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5 ORDER BY place LIMIT ?"
 )
+REDRIVE: Final = "UPDATE posthouse_calls SET state = 4 WHERE place BETWEEN ? AND ? AND state = 5 RETURNING place"
+FIRST: Final = "SELECT min(place) FROM posthouse_calls WHERE place BETWEEN ? AND ?"
 OWNERS: Final = "SELECT DISTINCT owner FROM posthouse_calls WHERE place BETWEEN ? AND ? AND state < 5"
 BY_ID: Final = select(WHOLE, "FROM posthouse_calls WHERE id = ? ORDER BY place LIMIT 1")
 BY_WORK: Final = select(WHOLE, "FROM posthouse_calls WHERE work = ? AND work <> 0")
@@ -108,6 +110,17 @@ class CallBooks(WaitingBooks):
         """Return the calls at these places, in order; those that are not there are left out."""
         sql = self._sql
         return [call_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+
+    def redrive(self, lane: int, first: int, last: int) -> list[int]:
+        """Make the calls first..last of a lane that are done re-driving ones; return their numbers, rising."""
+        rows = self._sql.execute(REDRIVE, (place_of(lane, first), place_of(lane, last))).fetchall()
+        return sorted(number_of(place) for (place,) in rows)
+
+    def first_call(self, lane: int) -> int | None:
+        """Return the lowest number of a lane that is kept; None for none."""
+        for (place,) in self._sql.execute(FIRST, (place_of(lane, 0), place_of(lane + 1, 0) - 1)).fetchall():
+            return None if place is None else number_of(place)
+        return None
 
     def unsettled(self, lane: LaneOut, *, after: int = -1, limit: int = 1000) -> list[Call]:
         """Return calls of a lane that are not final, those behind the number `after`, in order."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from posthouse.backends.sqlite.store.requests import PEERS
 from posthouse.protocol.epoch import Identity
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ _log: Final = logging.getLogger("posthouse.store")
 CREATED: Final = "created"
 MOVED: Final = "moved"
 RESTORED: Final = "restored"
+
+
+_LET_GO: Final = """
+UPDATE posthouse_requests SET state = 1, instance = '', due = CASE WHEN place BETWEEN ? AND ? THEN 9e999 ELSE ? END
+WHERE state = 2
+"""
+_HOLD: Final = "UPDATE posthouse_requests SET due = 9e999 WHERE place BETWEEN ? AND ? AND state IN (1, 3)"
 
 
 class Whereabouts(NamedTuple):
@@ -64,11 +72,19 @@ def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: s
 
 
 def begin_epoch(sql: Sql, identity: Identity, where: Whereabouts, *, reason: str, now: Instant) -> Identity:
-    """Begin a new life of a store, and remember how far each caller's lane was over at this moment."""
+    """Begin a new life of a store, and remember how far each caller's lane was over at this moment.
+
+    What ran runs nowhere in this life: it is received again, and nobody has died at it. In the life that was lost a
+    caller may have been told another outcome of what is undecided here. So what others have asked runs only when they
+    ask again; what the store asks of itself, and events, may run at once.
+    """
     epoch = next_epoch(identity.epoch, now)
     sql.execute("UPDATE posthouse_store SET epoch = ?, machine = ?, device = ?, inode = ?", (epoch, *where))
     sql.execute("INSERT INTO posthouse_epochs VALUES (?, ?, ?)", (epoch, reason, now))
     sql.execute("INSERT INTO posthouse_epoch_floors SELECT ?, lane, floor, ranges FROM posthouse_lanes_in", (epoch,))
+    sql.execute("DELETE FROM posthouse_members")
+    sql.execute(_LET_GO, (*PEERS, now))
+    sql.execute(_HOLD, PEERS)
     return Identity(identity.id, epoch)
 
 

@@ -40,6 +40,7 @@ NEWEST: Final = "SELECT epoch FROM posthouse_callers WHERE store = ?"
 _HEAR: Final = """
 INSERT INTO posthouse_callers VALUES (?, ?) ON CONFLICT DO UPDATE SET epoch = max(epoch, excluded.epoch)
 """
+FLOORS_AT: Final = "SELECT lane, floor, ranges FROM posthouse_epoch_floors WHERE epoch = ?"
 _OPEN_IN: Final = "INSERT INTO posthouse_lanes_in VALUES (?, ?, ?, ?, 0, 0, ?, 0)"
 SAVE_IN: Final = """
 UPDATE posthouse_lanes_in SET service = ?, next = ?, floor = ?, ranges = ?, closed = ? WHERE lane = ?
@@ -110,6 +111,11 @@ class LaneBooks:
         over = lane.over
         values = (lane.service, lane.next, over.floor, _packed(over), lane.closed, lane.lane)
         self._sql.execute(SAVE_IN, values)
+
+    def floors_at(self, epoch: int) -> dict[int, Numbers]:
+        """Return, by lane in, which numbers were known to be over when a life of ours began; nothing for the first."""
+        found = self._sql.execute(FLOORS_AT, (epoch,)).fetchall()
+        return {lane: _numbers(floor, ranges) for lane, floor, ranges in found}
 
 
 def _packed(numbers: Numbers) -> bytes:

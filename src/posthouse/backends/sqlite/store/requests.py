@@ -18,13 +18,15 @@ from posthouse.backends.sqlite.store.sums import (
 )
 from posthouse.errors import UsageError
 from posthouse.protocol.inbox import Known, Request, RequestState
-from posthouse.protocol.lane import place_of
+from posthouse.protocol.lane import SELF, place_of
+from posthouse.protocol.stream import FEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Instant
+    from posthouse.protocol.epoch import Identity
 
 _WHOLE: Final = f"{REQUEST}, sum, frame_sum, outcome_sum"
 _ADD: Final = f"INSERT INTO posthouse_requests ({_WHOLE}) VALUES ({', '.join('?' * (_WHOLE.count(',') + 1))})"  # noqa: S608 - names of columns
@@ -57,10 +59,24 @@ UPDATE posthouse_requests SET state = ?, instance = '', due = ?, failures = ?, d
 WHERE place = ? AND state = 2 AND instance = ? AND attempt = ?
 """
 REVIVE: Final = """
-UPDATE posthouse_requests SET state = 1, due = ?, failures = 0, deaths = min(deaths, 1) WHERE place = ? AND state = 4
+UPDATE posthouse_requests SET state = 1, due = ?, failures = 0, deaths = min(deaths, 1)
+WHERE place = ? AND state = 4 AND (asked >= ? OR place NOT BETWEEN ? AND ?)
+RETURNING place
 """
 SET: Final = "UPDATE posthouse_requests SET state = ?, due = ?, outcome = ?, outcome_sum = ? WHERE place = ?"
-ASK_AGAIN: Final = "UPDATE posthouse_requests SET asked = ?, asker = ?, reply_to = ? WHERE place = ?"
+# What was undecided when the present life began has waited for this; one that rests is run anew, with what it was told.
+ASK_AGAIN: Final = """
+UPDATE posthouse_requests SET
+  due = CASE WHEN state IN (1, 3) AND asked < :asked THEN :now ELSE due END,
+  state = CASE WHEN state = 3 AND asked < :asked THEN 1 ELSE state END,
+  asked = :asked, asker = :asker, reply_to = :reply_to
+WHERE place = :place
+"""
+HOLD: Final = """
+UPDATE posthouse_requests SET
+  state = CASE state WHEN 2 THEN 1 ELSE state END, instance = '', due = 9e999, asked = 0
+WHERE place BETWEEN ? AND ? AND state IN (1, 2, 3, 4)
+"""
 HELD: Final = select(
     REQUEST.replace(" frame,", " x'' AS frame,"),
     ", sum, 0, outcome_sum FROM posthouse_requests WHERE state = 2 AND instance = ? ORDER BY place",
@@ -78,11 +94,14 @@ ORDER BY place DESC LIMIT :limit
 )
 
 _LAST: Final = (1 << 63) - 1
+PEERS: Final = place_of(SELF + 1, 0), place_of(FEEDS, 0) - 1
+"""The first place, and the last one, of what others have asked."""
 
 
 class RequestBooks:
     """What is kept of requests."""
 
+    identity: Identity
     _sql: Sql
 
     def known(self, lane: int, first: int, last: int) -> dict[int, Known]:
@@ -159,9 +178,20 @@ class RequestBooks:
             SET, [(state, due, outcome, sum_of(outcome), place) for state, due, outcome, place in rows]
         )
 
-    def ask_again(self, rows: Iterable[tuple[int, int, str, int]]) -> None:
-        """Write (asked, asker, reply_to, place) of requests that their caller asked for again."""
-        self._sql.executemany(ASK_AGAIN, rows)
+    def ask_again(self, rows: Iterable[tuple[int, int, str, int]], now: Instant) -> None:
+        """Write (asked, asker, reply_to, place) of requests that their caller asked for again.
+
+        Those that were undecided when the present life began, and not asked for since, may run from now on.
+        """
+        values = [
+            {"asked": asked, "asker": asker, "reply_to": reply_to, "place": place, "now": now}
+            for asked, asker, reply_to, place in rows
+        ]
+        self._sql.executemany(ASK_AGAIN, values)
+
+    def hold(self, lane: int) -> None:
+        """Let the undecided requests of a lane wait until they are asked for again; the claims on them are void."""
+        self._sql.execute(HOLD, (place_of(lane, 0), place_of(lane + 1, 0) - 1))
 
     def held_by(self, instance: str) -> list[Request]:
         """Return the requests that an instance runs, without their frames."""
@@ -174,9 +204,13 @@ class RequestBooks:
         for first, last in ranges:
             self._sql.execute(FORGET, (base + first, base + last))
 
-    def revive(self, places: Sequence[int], due: Instant) -> None:
-        """Make parked requests received again, with all their attempts before them; nothing happens to others."""
-        self._sql.executemany(REVIVE, [(due, place) for place in places])
+    def revive(self, places: Sequence[int], due: Instant) -> list[int]:
+        """Make parked requests received again, with all their attempts before them; return which were.
+
+        Nothing happens to others, nor to those that their caller has not asked for in the present life.
+        """
+        values = [(due, place, self.identity.epoch, *PEERS) for place in places]
+        return [place for (place,) in self._sql.executemany(REVIVE, values).fetchall()]
 
     def requests_listed(
         self,

@@ -235,13 +235,13 @@ class RequestTests(OnOneStore):
     async def test_a_request_that_is_asked_for_again_knows_by_whom(self, store: Store):
         def make(books: Books) -> None:
             books.add_requests([request(0), request(1)])
-            books.ask_again([(5, 6, "shop-2", PLACE)])
+            books.ask_again([(5, 6, "shop-2", PLACE)], 7.0)
 
         await store.commit(make, name="make")
 
         assert await store.read(lambda books: books.requests_listed()) == [
             request(1),
-            request(0, asked=5, asker=6, reply_to="shop-2"),
+            request(0, asked=5, asker=6, reply_to="shop-2", due=7.0),
         ]
 
     # --- forgetting and listing ---------------------------------------------------------------------------------

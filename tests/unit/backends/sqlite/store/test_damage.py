@@ -149,7 +149,7 @@ async def test_what_is_written_over_by_the_rules_stays_sound(open_file: OpenStor
             place = running(number).place
             books.decide(place, instance="one", attempt=1, state=REQUEST.state.DONE, outcome=b"so", frame=kept)
         books.set_requests([(REQUEST.state.NOT_DONE, 0.0, b"canceled", REQUEST.place)])
-        books.ask_again([(7, 8, "another", REQUEST.place)])
+        books.ask_again([(7, 8, "another", REQUEST.place)], 0.0)
 
     await store.commit(write, name="write")
 

@@ -1,0 +1,58 @@
+"""The replier's side when a caller was put back: how far its lanes were received, and the end of its earlier ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from posthouse.contracts.store import Deceased
+from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.lane import NUMBER_BITS, number_of
+
+if TYPE_CHECKING:
+    from posthouse.clock import Instant
+    from posthouse.contracts.store import Books, LaneIn
+    from posthouse.protocol.inbox import Request
+
+ORPHANED: Final = "request.orphaned"
+"""The code of the dead letter that tells of a request whose caller was put back, and does not know of it."""
+
+_ALL: Final = 1 << 31
+
+_to_bytes: Final = msgspec.msgpack.Encoder().encode
+
+
+def tops(books: Books, caller: str) -> bytes:
+    """Return the answer to a probe: for each lane of a caller, the epoch that opened it, and one above all received."""
+    return _to_bytes([(lane.caller.epoch, lane.next) for lane in books.lanes_in() if lane.caller.id == caller])
+
+
+def close(books: Books, lane: LaneIn, top: int, *, now: Instant) -> None:
+    """Close a lane whose caller knows no number from `top` on; tell of those that were received all the same.
+
+    The lane is not saved yet.
+    """
+    for row in books.requests_listed(lane=lane.lane, limit=_ALL):
+        if number_of(row.place) >= top:
+            books.add_dead(_orphan(row, lane.service, now))
+    books.forget_requests(lane.lane, below=1 << NUMBER_BITS)
+    lane.over.raise_to(max(top, lane.next))
+    lane.closed = True
+
+
+def _orphan(row: Request, caller: str, now: Instant) -> Deceased:
+    what = "it took effect here" if row.state is RequestState.DONE else "it had no effect here"
+    return Deceased(
+        place=row.place,
+        id=row.id,
+        operation=row.operation,
+        frame=row.frame,
+        state="failed",
+        code=ORPHANED,
+        reason=f"{caller} was put back to before it asked for this, and does not know of it; {what}",
+        detail="",
+        attempts=row.attempt,
+        cause=ORPHANED,
+        at=now,
+    )
