@@ -94,7 +94,7 @@ async def test_a_new_life_of_the_replier_takes_back_all_answers_that_nobody_has_
 
 
 async def test_who_was_asked_the_same_life_before_is_told_nothing_new(store: Store):
-    def told_again(books: Books) -> tuple[Any, Any]:
+    def told_again(books: Books) -> Any:
         lane = with_calls(books, ANSWERED)
         return bind(books, [lane.lane], BEFORE, floors={}, now=0.0)
 
