@@ -217,12 +217,12 @@ class Bench:
         """Start a program that does not talk to us; `look` as with `ours`."""
         return self._start([*map(str, argv)], self._environment(**variables), look, listens=False)
 
-    def python(self, *argv: str, python: str = "") -> tuple[float, float]:
+    def python(self, *argv: str, python: str = "", limit: float = 60) -> tuple[float, float]:
         """Run a short program, in our environment or in theirs; return the seconds that it took, and those of CPU."""
         argv = (python or sys.executable, *argv)
         env = self._environment()
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(argv, env=env, cwd=self._home, capture_output=True, check=True, timeout=60)
+        subprocess.run(argv, env=env, cwd=self._home, capture_output=True, check=True, timeout=limit)
         took, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -122,12 +122,14 @@ def test_a_copy_ends_and_holds_one_moment_however_often_others_commit_meanwhile(
         assert steps < 10, "it began anew"
         change(source, f"INSERT INTO counted VALUES ({steps}); UPDATE blobs SET bytes = randomblob(65536)")
 
-    copy_store(source, tmp_path / "copy.db", progress=write, rest=lambda _seconds: None)
+    with connected(source) as other:  # so that what it commits lies in the WAL
+        other.execute("INSERT INTO counted VALUES (0)")
+        copy_store(source, tmp_path / "copy.db", progress=write, rest=lambda _seconds: None)
 
     assert steps > PLENTY >> 20
-    assert rows_of(tmp_path / "copy.db", "SELECT n FROM counted") == []
+    assert rows_of(tmp_path / "copy.db", "SELECT n FROM counted") == [(0,)]
     assert rows_of(tmp_path / "copy.db", "PRAGMA integrity_check") == [("ok",)]
-    assert len(rows_of(source, "SELECT n FROM counted")) == steps
+    assert len(rows_of(source, "SELECT n FROM counted")) == 1 + steps
 
 
 def test_a_copy_rests_after_each_step_for_as_long_as_the_step_took(data: Path, tmp_path: Path):
