@@ -17,7 +17,7 @@ if not __package__:  # started as a file: then it is `benchmarks` that lies on t
 
 from benchmarks import environment, tables
 from benchmarks.bench import Bench, Job
-from benchmarks.jobs import backlog, backup, calls, gateway, growth, journaled, queued, starting
+from benchmarks.jobs import backlog, backup, calls, fanout, gateway, growth, journaled, queued, starting
 from benchmarks.profiles import KINDS
 from benchmarks.quiet import Guard
 
@@ -29,6 +29,7 @@ JOBS: dict[str, Job] = {
         calls.JOB,
         journaled.CALLS,
         gateway.JOB,
+        fanout.JOB,
         backlog.JOB,
         growth.JOB,
         backup.JOB,
