@@ -74,8 +74,13 @@ class Numbers(msgspec.Struct, array_like=True):
 
     def add_all(self, numbers: Iterable[int]) -> None:
         """Count several as over."""
+        first = last = -1
         for number in sorted(numbers):
-            self.add(number)
+            if number > last + 1:
+                self._add_run(first, last)
+                first = number
+            last = number
+        self._add_run(first, last)
 
     def raise_to(self, floor: int) -> None:
         """Count all below `floor` as over."""
@@ -90,12 +95,7 @@ class Numbers(msgspec.Struct, array_like=True):
         """Count as over what the other one does."""
         self.raise_to(other.floor)
         for first, last in other.ranges:
-            if last < self.floor:
-                continue
-            if first <= self.floor:
-                self.raise_to(last + 1)
-            else:
-                self._insert(first, last)
+            self._add_run(first, last)
 
     def take_out(self, first: int, last: int) -> None:
         """Count a run of numbers as not over any more."""
@@ -113,6 +113,14 @@ class Numbers(msgspec.Struct, array_like=True):
     def count(self) -> int:
         """How many are over."""
         return self.floor + sum(last - first + 1 for first, last in self.ranges)
+
+    def _add_run(self, first: int, last: int) -> None:
+        if last < self.floor:
+            return
+        if first <= self.floor:
+            self.raise_to(last + 1)
+        else:
+            self._insert(first, last)
 
     def _insert(self, first: int, last: int) -> None:
         """Put a run above the floor in its place, joined with those that it touches."""

@@ -163,6 +163,7 @@ class Inbox:
         self._idle.set()
         self._taking = True
         self._told: Callable[[Sequence[Pushed | PosthouseError]], None] = publisher.push
+        self.on_room: Callable[[str], None] = _nothing
         outbox.on_work = self.look
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -263,7 +264,15 @@ class Inbox:
         place = self._places.get(operation)
         if place is None or not self._taking or place.backlog:  # what waits already goes first
             return 0
-        return self._wanted(place)
+        wanted = self._wanted(place)
+        if wanted <= 0:
+            place.runner.low_water = place.credit.low_water
+        return wanted
+
+    def has_room(self, name: str) -> bool:
+        """Say whether more of a subscription's events would be claimed now."""
+        place = self._places.get(name)
+        return place is not None and place.runner.pressing <= place.credit.low_water
 
     def _wanted(self, place: Place) -> int:
         runner, credit = place.runner, place.credit
@@ -357,6 +366,8 @@ class Inbox:
         place = self._places[name]
         if place.backlog:
             self._claim_for(place)
+        else:
+            self.on_room(name)
 
     def _claim_for(self, place: Place) -> None:
         if place.claiming or not self._taking:

@@ -59,11 +59,12 @@ class Source:
         fresh: names of those that are being made now.
         asked: when it was asked a question that was not answered yet; 0 for none.
         timer: set for the next question.
+        left: events of it were not taken, since there was no room to run them.
         heard: is set when it has answered for the first time.
         peers: its processes, as they were when it was asked last.
     """
 
-    __slots__ = ("asked", "fresh", "heard", "peers", "service", "subscriptions", "timer")
+    __slots__ = ("asked", "fresh", "heard", "left", "peers", "service", "subscriptions", "timer")
 
     def __init__(self, service: str) -> None:
         self.service = service
@@ -71,6 +72,7 @@ class Source:
         self.fresh: set[str] = set()
         self.asked = 0.0
         self.timer: Timer | None = None
+        self.left = False
         self.heard = asyncio.Event()
         self.peers: frozenset[str] = frozenset()
 
@@ -92,6 +94,7 @@ class Subscriber:
         self._arrived: list[tuple[Message, bytes]] = []
         self._pulling = False
         self._watches = False
+        inbox.on_room = self._has_room
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -186,7 +189,18 @@ class Subscriber:
                 weight=len(some),
             )
 
+    def _has_room(self, name: str) -> None:
+        """Something could be run again: ask for what was left."""
+        for source in self._sources.values():
+            if source.left and any(each.name == name for each in source.subscriptions):
+                self._ask(source)
+
     def _taken(self, fed: Fed) -> None:
+        for service in fed.left:
+            if (source := self._sources.get(service)) is not None:
+                source.left = True
+                if any(self._inbox.has_room(each.name) for each in source.subscriptions):  # there is again by now
+                    self._ask_in(source, 0.0)
         for service in fed.asks:
             if (source := self._sources.get(service)) is not None and not source.asked:
                 self._ask_in(source, SOON)
@@ -208,7 +222,7 @@ class Subscriber:
                 self._here.service,
                 publisher,
             )
-        if fed.asks:  # there is more, and what was asked for has come before this word
+        if fed.asks and not source.left:  # there is more, and what was asked for has come before this word
             self._ask_in(source, 0.0)
         source.heard.set()
 
@@ -244,6 +258,7 @@ class Subscriber:
         if not source.peers:
             return
         source.asked = now or 1e-9
+        source.left = False
         done = self._store.read(lambda books: self._wants(books, source))
         done.add_done_callback(lambda done: self._asked(source, done))
 

@@ -15,9 +15,9 @@ import msgspec
 from posthouse.contracts.store import Deceased
 from posthouse.errors import LeaseLostError
 from posthouse.protocol.inbox import RequestState
-from posthouse.protocol.lane import SELF, lane_of, number_of
+from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, step, used
-from posthouse.protocol.stream import is_of_feed
+from posthouse.protocol.stream import FEEDS, is_of_feed
 from posthouse.runtime.steps.asking import Asked, Asking, store
 from posthouse.runtime.steps.telling import Telling, tell
 from posthouse.runtime.steps.wire import outcome_of
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.telling import Pushed
+
+
+FIRST_OF_FEEDS: Final = place_of(FEEDS, 0)
+"""Places from here on are those of events."""
 
 
 class Ended(enum.Enum):
@@ -152,8 +156,15 @@ def decide(books: Books, decisions: Sequence[Decision], here: Here, *, together:
     result = Decided()
     asks: list[Asked] = []
     tells: list[Telling] = []
+    had = _end_events(books, decisions, here)
     for decision in decisions:
-        ended = _decide_one(books, decision, here, result)
+        ended = had.get(decision.place) if had else None
+        if ended is None:
+            ended = _decide_one(books, decision, here, result)
+        elif ended is _WELL:
+            result.had.setdefault(lane_of(decision.place), []).append(number_of(decision.place))
+            if decision.letter is not None:
+                books.add_dead(decision.letter)
         result.ended.append(ended)
         if ended is _WELL:
             asks += decision.asks
@@ -235,8 +246,21 @@ def _decide_one(books: Books, decision: Decision, here: Here, result: Decided) -
     return _WELL
 
 
+def _end_events(books: Books, decisions: Sequence[Decision], here: Here) -> dict[int, Ended]:
+    """End at once the runs of events that used no answers; return by place how."""
+    plain = [
+        (decision.place, decision.attempt)
+        for decision in decisions
+        if decision.place >= FIRST_OF_FEEDS and not decision.calls and not decision.used
+    ]
+    if not plain:
+        return {}
+    held = books.end_runs(plain, instance=here.instance)
+    return {place: _WELL if was_held else Ended.FENCED for (place, _), was_held in zip(plain, held, strict=True)}
+
+
 def _end_event(books: Books, decision: Decision, calls: Sequence[Call], here: Here, result: Decided) -> Ended:
-    """Count an event as had: its row goes, since nobody will ask what came of it."""
+    """Count an event whose handler made calls as had: its row goes, since nobody will ask what came of it."""
     if not all(books.end_runs(((decision.place, decision.attempt),), instance=here.instance)):
         return Ended.FENCED
     result.had.setdefault(lane_of(decision.place), []).append(number_of(decision.place))
@@ -244,7 +268,7 @@ def _end_event(books: Books, decision: Decision, calls: Sequence[Call], here: He
         books.add_dead(decision.letter)
     if calls:
         end_calls(books, calls, result.lanes, result.unwanted)
-    return Ended.WELL
+    return _WELL
 
 
 def events_over(books: Books, lane: int, numbers: Iterable[int]) -> None:

@@ -54,16 +54,18 @@ class Fed:
         claimed: events that are ours to run now, with their messages.
         backlog: what has work that was stored and not claimed.
         asks: publishers that are to be asked soon: something is missing, or a stream is not known here.
+        left: publishers of which events were left, since there is no room to run them.
         gaps: what was told as lost.
         new_lives: publishers whose store was put back, so that something may be lost of which nothing is known here.
     """
 
-    __slots__ = ("asks", "backlog", "claimed", "gaps", "new_lives")
+    __slots__ = ("asks", "backlog", "claimed", "gaps", "left", "new_lives")
 
     def __init__(self) -> None:
         self.claimed: list[tuple[Request, Message]] = []
         self.backlog: set[str] = set()
         self.asks: set[str] = set()
+        self.left: set[str] = set()
         self.gaps: list[GapRun] = []
         self.new_lives: set[str] = set()
 
@@ -103,7 +105,7 @@ class Feeding:
         self._new: list[Request] = []
 
     def take(self, events: Sequence[tuple[Message, bytes]]) -> Fed:
-        """Store what was not had yet."""
+        """Store and claim what was not had yet, as far as there is room."""
         streams: dict[tuple[str, int, str], list[tuple[int, Message, bytes]]] = {}
         for message, frame in events:
             stamps = message.lane
@@ -137,25 +139,24 @@ class Feeding:
                 if number >= feed.over.floor + self._here.window:
                     self.result.asks.add(service_of(feed.topic))
                 continue
+            if room <= 0:  # its publisher keeps it; to store it here, and claim it later, costs more than to ask again
+                self.result.left.add(service_of(feed.topic))
+                continue
+            room -= 1
             there.add(number)
             request = Request(
                 place_of(feed.lane, number),
                 message.id,
                 feed.subscription,
-                RequestState.RECEIVED,
+                RequestState.RUNNING,
                 b"",
                 frame,
+                self._here.instance,
+                1,
                 due=now,
                 asked=epoch,
             )
-            if room > 0:
-                room -= 1
-                request.state = RequestState.RUNNING
-                request.instance = self._here.instance
-                request.attempt = 1
-                self.result.claimed.append((request, message))
-            else:
-                self.result.backlog.add(feed.subscription)
+            self.result.claimed.append((request, message))
             self._new.append(request)
             if number > expected:
                 self.result.asks.add(service_of(feed.topic))

@@ -5,6 +5,7 @@ The events themselves lie among the requests, at places in the lanes of their fe
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.backends.sqlite.store.lanes import NONE, pack_ranges, unpack_ranges
@@ -15,7 +16,7 @@ from posthouse.protocol.lane import Numbers, number_of, place_of
 from posthouse.protocol.stream import FEEDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Instant
@@ -43,8 +44,9 @@ ON CONFLICT DO UPDATE SET topic = excluded.topic, created = excluded.created
 _UNSUBSCRIBE: Final = "DELETE FROM posthouse_subscriptions WHERE name = ?"
 
 THERE: Final = "SELECT place FROM posthouse_requests WHERE place BETWEEN ? AND ? ORDER BY place"
-END_RUN: Final = """
-DELETE FROM posthouse_requests WHERE place = ? AND instance = ? AND attempt = ? AND state = 2 RETURNING place, attempt
+END_RUNS: Final = """
+DELETE FROM posthouse_requests WHERE place BETWEEN ? AND ? AND instance = ? AND attempt = ? AND state = 2
+RETURNING place
 """
 UNDECIDED: Final = "SELECT count(*) FROM posthouse_requests WHERE place BETWEEN ? AND ? AND state < 5"
 FORGET: Final = "DELETE FROM posthouse_requests WHERE place BETWEEN ? AND ?"
@@ -125,13 +127,29 @@ class FeedBooks:
     def end_runs(self, rows: Iterable[tuple[int, int]], *, instance: str) -> list[bool]:
         """Delete rows that run here, given as (place, attempt); return for each whether this attempt still held it."""
         asked = list(rows)
-        ended = self._sql.executemany(END_RUN, [(place, instance, attempt) for place, attempt in asked]).fetchall()
-        left = set(ended)
+        ended: set[tuple[int, int]] = set()
+        for attempt, first, last in _runs(asked):  # most rows of a batch lie side by side
+            found = self._sql.execute(END_RUNS, (first, last, instance, attempt)).fetchall()
+            ended.update((place, attempt) for (place,) in found)
         held: list[bool] = []
         for row in asked:
-            held.append(row in left)
-            left.discard(row)
+            held.append(row in ended)
+            ended.discard(row)
         return held
+
+
+def _runs(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield (attempt, first, last) of each run of places that follow each other and have one attempt."""
+    attempt = first = last = -1
+    for place, number in sorted(rows, key=itemgetter(1, 0)):
+        if number == attempt and place in {last, last + 1}:
+            last = place
+            continue
+        if first >= 0:
+            yield attempt, first, last
+        attempt, first, last = number, place, place
+    if first >= 0:
+        yield attempt, first, last
 
 
 def _feed(row: Sequence[Any]) -> Feed:
