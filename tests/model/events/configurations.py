@@ -41,7 +41,7 @@ LARGE: Final = (
     Rules("events-2-publisher-restored-retention", publisher_restores=1, retention=True),
     Rules("events-2-subscriber-restored-retention", subscriber_restores=1, retention=True),
     Rules("events-3-workers", events=3, workers=2, lapse=True, park=True),
-    Rules("events-3-publisher-restored-retention", events=3, publisher_restores=1, retention=True),
+    Rules("events-3-publisher-restored", events=3, publisher_restores=1),
     replace(_ANY, name="events-3-made-by-the-clock", events=3, retention=True, unknown_starts="by the clock"),
     Rules("events-2-both-restored", publisher_restores=1, subscriber_restores=1),
     replace(_ANY, name="events-2-both-restored-made", publisher_restores=1, subscriber_restores=1),
