@@ -526,6 +526,50 @@ class ForgetsKeysEarly(Page):
         return self.books.forget_keys(before + 3600)
 
 
+class KeepsThemWaiting(Page):
+    """Writes who asked again, and lets the request wait on."""
+
+    def ask_again(self, rows: Iterable[tuple[int, int, str, int]], now: Instant) -> None:
+        """Put back what they were due."""
+        rows = list(rows)
+        before = {row.place: row for row in self.books.requests_at([place for *_, place in rows])}
+        self.books.ask_again(rows, now)
+        self.books.set_requests([(row.state, row.due, row.outcome, row.place) for row in before.values()])
+
+
+class WakesAllThatIsAskedAgain(Page):
+    """Has whatever rests run again when it is asked for again."""
+
+    def ask_again(self, rows: Iterable[tuple[int, int, str, int]], now: Instant) -> None:
+        """Wake it."""
+        rows = list(rows)
+        self.books.ask_again(rows, now)
+        resting = [row for row in self.books.requests_at([each[3] for each in rows]) if row.state == 3]
+        self.books.set_requests([(RequestState.RECEIVED, now, b"", row.place) for row in resting])
+
+
+class RevivesTheUnasked(Page):
+    """Runs again what an operator wants, whoever asked for it in which life."""
+
+    def revive(self, places: Sequence[int], due: Instant) -> list[int]:
+        """Set it."""
+        parked = [row.place for row in self.books.requests_at(places) if row.state == 4]
+        self.books.set_requests([(RequestState.RECEIVED, due, b"", place) for place in parked])
+        return parked
+
+
+class HoldsAndKeepsClaims(Page):
+    """Holds what waits, and leaves what runs to who runs it."""
+
+    def hold(self, lane: int) -> None:
+        """Claim it again."""
+        running = [row for row in self.books.requests_listed(lane=lane) if row.state == 2]
+        self.books.hold(lane)
+        for row in running:
+            self.books.forget_requests(lane, below=0, ranges=[(number_of(row.place), number_of(row.place))])
+        self.books.add_requests(running)
+
+
 class LetsLeasesRunOn(Page):
     """Takes nobody for dead whose lease is over."""
 
@@ -760,6 +804,10 @@ FAULTS: Final[dict[type[Any], str]] = {
     ForgetsTooLittle: "test_forgotten_are_those_below_a_number_and_those_in_ranges_of_that_lane",
     GivesNumbersAgain: "test_a_number_is_not_given_again",
     ForgetsKeysEarly: "test_keys_whose_time_is_over_go_a_thousand_at_once",
+    KeepsThemWaiting: "test_what_was_last_asked_for_in_an_earlier_life_may_run_when_it_is_asked_for_again",
+    WakesAllThatIsAskedAgain: "test_what_was_last_asked_for_in_an_earlier_life_may_run_when_it_is_asked_for_again",
+    RevivesTheUnasked: "test_what_is_revived_is_told_and_nothing_that_its_caller_has_not_asked_for_in_this_life",
+    HoldsAndKeepsClaims: "test_what_is_undecided_in_a_lane_that_is_held_waits_and_its_claims_are_void",
     OverwritesEvents: "test_a_number_of_a_stream_is_taken_once_and_the_slip_leaves_nothing",
     ForgetsTheLastEvent: "test_events_are_those_from_the_first_to_the_last_at_most_so_many",
     FindsTheOldestOfAnId: "test_of_an_id_the_newest_event_is_found",

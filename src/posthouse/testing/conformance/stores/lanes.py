@@ -79,6 +79,15 @@ class LaneTests(OnOneStore):
         assert await store.read(lambda books: books.lane_in(SELF)) == own
         assert await store.read(lambda books: books.lane_from(store.identity)) is None
 
+    async def test_nothing_was_over_when_the_first_life_began(self, store: Store):
+        def make(books: Books) -> dict[int, Numbers]:
+            lane = books.open_lane_in(SHOP, "shop")
+            lane.over.raise_to(4)
+            books.save_lane_in(lane)
+            return books.floors_at(store.identity.epoch)
+
+        assert await store.commit(make, name="make") == {}
+
     async def test_the_newest_epoch_of_a_caller_is_the_highest_that_was_heard_of(self, store: Store, other: Store):
         def hear(books: Books) -> list[int]:
             heard = [books.newest_epoch(SHOP.id)]

@@ -6,6 +6,7 @@ from posthouse.contracts.store import Books, CallTally, Deceased, Key, Life, Req
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.lane import SELF, place_of
 from posthouse.protocol.outbox import CallState
+from posthouse.protocol.stream import FEEDS
 from posthouse.testing.clock import NOON
 from posthouse.testing.conformance.stores.bench import (
     OnOneStore,
@@ -162,6 +163,22 @@ class PeopleTests(OnOneStore):
             (RequestState.NOT_DONE, 0, 0, 0),
         ]
         assert rows[0].due == rows[1].due == NOON + 5
+
+    async def test_what_is_revived_is_told_and_nothing_that_its_caller_has_not_asked_for_in_this_life(
+        self, store: Store
+    ):
+        def make(books: Books) -> list[int]:
+            books.add_requests([request(0, state=PARKED), request(1, state=PARKED, asked=0), request(2)])
+            books.add_requests([request(number, lane=SELF, state=PARKED, asked=0) for number in (1, 2)])
+            books.add_requests([request(0, lane=FEEDS, state=PARKED, asked=0)])
+            parked = [request(number).place for number in range(3)]
+            return books.revive([*parked, request(1, lane=SELF).place, request(0, lane=FEEDS).place, 77], NOON)
+
+        revived = await store.commit(make, name="make")
+
+        assert revived == [request(0).place, request(1, lane=SELF).place, request(0, lane=FEEDS).place]
+        left = await store.read(lambda books: books.requests_listed(state=PARKED))
+        assert {each.place for each in left} == {request(1).place, request(2, lane=SELF).place}
 
     async def test_a_store_tells_its_lives_how_far_back_it_reaches_and_that_it_is_whole(self, store: Store):
         [first] = await store.read(lambda books: books.lives())

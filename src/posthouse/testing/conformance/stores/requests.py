@@ -18,6 +18,7 @@ RECEIVED, RUNNING, SUSPENDED = RequestState.RECEIVED, RequestState.RUNNING, Requ
 PARKED, DONE, NOT_DONE = RequestState.PARKED, RequestState.DONE, RequestState.NOT_DONE
 QUOTE = "prices.quote"
 PLACE = request(0).place
+NEVER = float("inf")
 
 
 def decide(books: Books, *, instance: str = "one", attempt: int = 1, frame: bytes | None = None) -> bool:
@@ -243,6 +244,45 @@ class RequestTests(OnOneStore):
             request(1),
             request(0, asked=5, asker=6, reply_to="shop-2", due=7.0),
         ]
+
+    async def test_what_was_last_asked_for_in_an_earlier_life_may_run_when_it_is_asked_for_again(self, store: Store):
+        states = [RECEIVED, SUSPENDED, PARKED, DONE]
+
+        def make(books: Books) -> None:
+            books.add_requests([request(n, state=state, asked=0, due=NEVER) for n, state in enumerate(states)])
+            books.add_requests([request(4, state=SUSPENDED, due=NEVER)])
+            books.ask_again([(1, 1, "shop-2", request(number).place) for number in range(5)], NOON + 7)
+
+        await store.commit(make, name="make")
+
+        found = await store.read(lambda books: books.requests_at([request(n).place for n in range(5)]))
+        assert [(each.state, each.due, each.asked) for each in found] == [
+            (RECEIVED, NOON + 7, 1),
+            (RECEIVED, NOON + 7, 1),
+            (PARKED, NEVER, 1),
+            (DONE, NEVER, 1),
+            (SUSPENDED, NEVER, 1),
+        ]
+
+    async def test_what_is_undecided_in_a_lane_that_is_held_waits_and_its_claims_are_void(self, store: Store):
+        def make(books: Books) -> list[bool]:
+            books.add_requests([request(0), running(1), request(2, state=SUSPENDED), request(3, state=PARKED)])
+            books.add_requests([request(4, state=DONE), running(5, lane=2)])
+            books.hold(1)
+            return [
+                books.decide(
+                    running(number, lane=lane).place, instance="one", attempt=1, state=DONE, outcome=b"", frame=b""
+                )
+                for lane, number in ((1, 1), (2, 5))
+            ]
+
+        decided = await store.commit(make, name="make")
+
+        found = await store.read(lambda books: books.requests_at([request(n).place for n in range(5)]))
+        assert decided == [False, True]
+        assert [each.state for each in found] == [RECEIVED, RECEIVED, SUSPENDED, PARKED, DONE]
+        assert [each.due for each in found[:3]] == [NEVER] * 3
+        assert [each.asked for each in found] == [0, 0, 0, 0, 1]
 
     # --- forgetting and listing ---------------------------------------------------------------------------------
 
