@@ -152,6 +152,7 @@ class Relay:
                 self.ack()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
+            self._heed(self._store.read(lambda books: bool(unsure(books))), self._may_be_unsure)
             self._heed(self._store.read(lambda books: books.lanes_out()), self._looked_at_lanes)
             adoption = asyncio.ensure_future(self._adopt())
             self._heed(adoption, _nothing)
@@ -247,6 +248,9 @@ class Relay:
 
     def _probes(self, books: Books) -> list[tuple[LaneOut, Message]]:
         return [(lane, probe(lane, books, self._here)) for lane in unsure(books)]
+
+    def _may_be_unsure(self, is_unsure: bool) -> None:
+        self._unsure |= is_unsure
 
     def _send_probes(self, probes: list[tuple[LaneOut, Message]]) -> None:
         self._unsure = bool(probes)

@@ -144,6 +144,10 @@ class Subscriber:
             )
         for source in self._sources.values():
             source.fresh.clear()
+        for source in waiting:
+            if not source.heard.is_set():
+                source.asked = 0.0
+                self._ask(source)
 
     def stop(self) -> None:
         """Ask for nothing more."""
@@ -172,8 +176,9 @@ class Subscriber:
             _log.error("%s: what %s says of its events cannot be read: %s", self._here.service, source.service, error)
             return
         source.asked = 0.0
+        fresh = frozenset(source.fresh)
         self._inbox.feed(
-            lambda books, _room: take_heads(books, heads, stamps, self._here),
+            lambda books, _room: take_heads(books, heads, stamps, self._here, fresh),
             lambda fed: self._heads_taken(source, fed),
             name="heads",
         )
@@ -192,7 +197,7 @@ class Subscriber:
     def _has_room(self, name: str) -> None:
         """Something could be run again: ask for what was left."""
         for source in self._sources.values():
-            if source.left and any(each.name == name for each in source.subscriptions):
+            if source.left and not source.asked and any(each.name == name for each in source.subscriptions):
                 self._ask(source)
 
     def _taken(self, fed: Fed) -> None:

@@ -26,7 +26,7 @@ from posthouse.message.message import Kind, Lane, Message, Mode, Priority
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import WINDOW, number_of, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
-from posthouse.runtime.steps.lives import is_unsure
+from posthouse.runtime.steps.lives import is_unsure, make_unsure, was_put_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,6 +184,8 @@ def _lane(books: Books, service: str, here: Here) -> LaneOut:
     lane = books.lane_to(service)
     if lane is None:
         lane = books.open_lane_out(service)
+        if was_put_back(books):  # in a life that was lost it may have been asked already
+            make_unsure(books, service)
     if not lane.peer.id:
         lane.peer = here.store_of(service)
     return lane

@@ -13,6 +13,8 @@ from posthouse.protocol.lane import NUMBER_BITS, number_of
 if TYPE_CHECKING:
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books, LaneIn
+    from posthouse.message.message import Message
+    from posthouse.protocol.epoch import Identity
     from posthouse.protocol.inbox import Request
 
 ORPHANED: Final = "request.orphaned"
@@ -21,11 +23,21 @@ ORPHANED: Final = "request.orphaned"
 _ALL: Final = 1 << 31
 
 _to_bytes: Final = msgspec.msgpack.Encoder().encode
+_epochs_of: Final = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def tops(books: Books, caller: str) -> bytes:
     """Return the answer to a probe: for each lane of a caller, the epoch that opened it, and one above all received."""
     return _to_bytes([(lane.caller.epoch, lane.next) for lane in books.lanes_in() if lane.caller.id == caller])
+
+
+def close_lost(books: Books, probe: Message, caller: Identity, *, now: Instant) -> None:
+    """Close the lanes of a caller that it does not know any more, since it was put back; see what `probe` says."""
+    known = set(_epochs_of(probe.data)) | {caller.epoch}
+    for lane in books.lanes_in():
+        if lane.caller.id == caller.id and lane.caller.epoch not in known and not lane.closed:
+            close(books, lane, 0, now=now)
+            books.save_lane_in(lane)
 
 
 def close(books: Books, lane: LaneIn, top: int, *, now: Instant) -> None:

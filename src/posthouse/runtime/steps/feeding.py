@@ -22,6 +22,7 @@ from posthouse.runtime.steps.pulling import Head, misses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books
@@ -167,7 +168,7 @@ class Feeding:
             self._books.save_feed(feed)
 
 
-def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) -> Fed:
+def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here, fresh: AbstractSet[str]) -> Fed:
     """Take in how a publisher's streams stand: open feeds, see what is missing, tell what is lost.
 
     Args:
@@ -175,6 +176,8 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) ->
         told: what it said.
         stamps: of the message: the publisher's store, and its present epoch.
         here: our place.
+        fresh: the subscriptions that were still being made when it came; what it says to others, as if they were, is
+            too late: they are ready, and may not skip what was told since.
     """
     result = Fed()
     if not _is_of_this_life(books, stamps):
@@ -182,6 +185,9 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) ->
     gaps: dict[GapRun, Feed] = {}
     for each in told:
         if each.subscription not in here.subscriptions.get(each.topic, ()):
+            continue
+        if each.fresh and each.subscription not in fresh:
+            result.asks.add(service_of(each.topic))
             continue
         service = service_of(each.topic)
         feeds = {
@@ -192,7 +198,6 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) ->
         is_new_life = not each.fresh and stamps.caller_epoch not in feeds and bool(feeds or each.streams[1:])
         named = {head.opened for head in each.streams}
         lost_lives = [Head(epoch, 0, 0, 0, []) for epoch in feeds if epoch not in named]
-        before = len(gaps)
         for head in (*each.streams, *lost_lives):
             feed = feeds.get(head.opened)
             if feed is None:
@@ -202,7 +207,7 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here) ->
                 gaps.setdefault(GapRun(each.topic, service, first, last), feed)
             if misses(books, feed, here.window):
                 result.asks.add(service)
-        if is_new_life and len(gaps) == before:  # it may have told what it has forgotten, and nobody here has heard
+        if is_new_life:  # beside any gap: it may have told what it has forgotten, and nobody here has heard
             _tell_of_new_life(books, feeds[stamps.caller_epoch], here, result)
     for gap, feed in gaps.items():
         _tell(books, gap, feed, here, result)

@@ -218,7 +218,7 @@ class _Answering:
         if want.fresh:
             return stream.first if want.first else stream.next
         if want.first:
-            return 0 if want.created == 0 else stream.first
+            return 0  # what was dropped since it was made is told
         begin = self._books.first_since(stream, begins_at(want.created))
         return 0 if begin == stream.first else begin  # what was dropped may be younger than the subscription: tell it
 

@@ -16,7 +16,7 @@ from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
-from posthouse.runtime.steps.closing import close, tops
+from posthouse.runtime.steps.closing import close, close_lost, tops
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.deposits import DEPOSIT, keep_refused, key_of, reused
 from posthouse.runtime.steps.wire import (
@@ -210,6 +210,7 @@ class Receiving:
                     changed = True
                 self._say("floor", message, message.lane, lane.over.floor)
             elif message.type == "probe":
+                close_lost(books, message, Identity(caller.id, newest), now=self._here.now())
                 self._say("tops", message, message.lane, lane.over.floor, tops(books, caller.id))
             elif message.type == "cancel":
                 self._cancel(lane, msgspec.structs.replace(message, type=message.subject), message.lane)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ALL: Final = 1 << 31
 
+_to_bytes: Final = msgspec.msgpack.Encoder().encode
 _tops_of: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 
@@ -52,10 +53,10 @@ def begin_life(books: Books) -> list[LaneOut]:
     for tally in books.call_tallies():
         if tally.state is CallState.WAITING:
             waiting[tally.service] = waiting.get(tally.service, 0) + tally.count
-    for service, count in waiting.items():
+    for service in dict.fromkeys([*(lane.service for lane in changed), *waiting]):
         make_unsure(books, service)
         lane = books.lane_to(service) or books.open_lane_out(service)
-        lane.waiting = count
+        lane.waiting = waiting.get(service, 0)
         books.save_lane_out(lane)
         changed.append(lane)
     return changed
@@ -63,16 +64,13 @@ def begin_life(books: Books) -> list[LaneOut]:
 
 def unsure(books: Books) -> list[LaneOut]:
     """Return the lanes of this life whose services must be probed."""
-    return [
-        lane
-        for lane in books.lanes_out()
-        if lane.epoch == books.identity.epoch and lane.waiting and is_unsure(books, lane.service)
-    ]
+    return [lane for lane in books.lanes_out() if lane.epoch == books.identity.epoch and is_unsure(books, lane.service)]
 
 
 def probe(lane: LaneOut, books: Books, here: Here) -> Message:
-    """Return the word that asks a replier how far it has received the lanes of this store."""
+    """Return the word that asks a replier how far it has received the lanes of this store; others it may close."""
     identity = books.identity
+    known = [each.epoch for each in books.lanes_out() if each.service == lane.service]
     stamps = Lane(identity.id, identity.epoch, lane.peer.id, lane.peer.epoch, -1, 0, b"", lane.epoch)
     return Message(
         Kind.CONTROL,
@@ -80,7 +78,7 @@ def probe(lane: LaneOut, books: Books, here: Here) -> Message:
         "probe",
         here.service,
         here.now(),
-        b"",
+        _to_bytes(known),
         Mode.JOURNALED,
         here.peer,
         subject=lane.service,
