@@ -15,75 +15,15 @@ from posthouse.backends import open_store
 from posthouse.backends.sqlite.store import MemoryDisk
 from posthouse.clock import Instant
 from posthouse.contracts.store import Books, LaneIn, LaneOut, Member, Rows, Store, Tail
-from posthouse.contracts.streams import Feed, Stream, Subscribed, Told
 from posthouse.errors import PosthouseError, StorageError
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
-from posthouse.protocol.lane import lane_of, number_of
+from posthouse.protocol.lane import number_of
 from posthouse.protocol.outbox import Call, CallState
 from posthouse.testing import ManualClock
 from posthouse.testing.conformance import MakeStore, StoreSuite
-
-
-class Page:
-    """Sound books."""
-
-    def __init__(self, books: Books) -> None:
-        self.books = books
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.books, name)
-
-
-class Sound:
-    """A sound store, on a sound one in memory."""
-
-    page: ClassVar[Callable[[Books], Any]] = Page
-
-    def __init__(self, make: Callable[[], Store]) -> None:
-        self.inner = make()
-        self.make = make
-
-    @property
-    def identity(self) -> Identity:
-        """Pass it on."""
-        return self.inner.identity
-
-    @property
-    def hold_limit(self) -> float:
-        """Pass it on."""
-        return self.inner.hold_limit
-
-    @hold_limit.setter
-    def hold_limit(self, limit: float) -> None:
-        self.inner.hold_limit = limit
-
-    async def open(self, *, schema: Sequence[str] = ()) -> None:
-        """Pass it on."""
-        await self.inner.open(schema=schema)
-
-    async def close(self) -> None:
-        """Pass it on."""
-        await self.inner.close()
-
-    def commit(
-        self, step: Callable[[Books], Any], *, name: str, flush: bool = False, weight: int = 1
-    ) -> asyncio.Future[Any]:
-        """Hand the books over."""
-        return self.inner.commit(lambda books: step(type(self).page(books)), name=name, flush=flush, weight=weight)
-
-    def read(self, step: Callable[[Books], Any], *, name: str = "read") -> asyncio.Future[Any]:
-        """Hand the books over."""
-        return self.inner.read(lambda books: step(type(self).page(books)), name=name)
-
-    async def tail(self) -> Tail:
-        """Pass it on."""
-        return await self.inner.tail()
-
-    def reading(self) -> Any:
-        """Pass it on."""
-        return self.inner.reading()
-
+from tests.conformance.seeded import broken_streams
+from tests.conformance.seeded.sound_stores import Page, Sound
 
 # --- steps and handlers --------------------------------------------------------------------------------
 
@@ -627,144 +567,13 @@ class FindsTheNewestHolder(Page):
         return next((call for call in calls if call.key == key and call.place and key), None)
 
 
-# --- streams and feeds ---------------------------------------------------------------------------------
-
-
-class OverwritesEvents(Page):
-    """Lets an event take a number that another one has."""
-
-    def add_events(self, events: Sequence[Told]) -> None:
-        """Leave out what is there."""
-        self.books.add_events([event for event in events if not self._has(event.place)])
-
-    def _has(self, place: int) -> bool:
-        stream, number = lane_of(place), number_of(place)
-        return bool(self.books.events(stream, number, number, 1))
-
-
-class ForgetsTheLastEvent(Page):
-    """Takes the last number of a range as one behind it."""
-
-    def events(self, stream: int, first: int, last: int, limit: int) -> list[Told]:
-        """Stop too early."""
-        return self.books.events(stream, first, last - 1, limit)
-
-
-class FindsTheOldestOfAnId(Page):
-    """Finds the oldest event of an id."""
-
-    def event(self, id: str) -> Told | None:
-        """Walk from the oldest."""
-        return next((each for each in self.books.events(1, 0, 99, 99) if each.id == id), None)
-
-
-class BeginsTooLate(Page):
-    """Leaves out what was stored at the very moment."""
-
-    def first_since(self, stream: Stream, at: Instant) -> int:
-        """Take it for older."""
-        return self.books.first_since(stream, at + 0.001)
-
-
-class DropsOldOrSurplus(Page):
-    """Drops for age alone."""
-
-    def drop_events(self, stream: int, *, before: Instant, surplus: int, limit: int) -> tuple[int, int]:
-        """Overlook how much there is."""
-        return self.books.drop_events(stream, before=before, surplus=0, limit=limit)
-
-
-class DropsAllAtOnce(Page):
-    """Knows no limit."""
-
-    def drop_events(self, stream: int, *, before: Instant, surplus: int, limit: int) -> tuple[int, int]:
-        """Overlook it."""
-        return self.books.drop_events(stream, before=before, surplus=surplus, limit=1000)
-
-
-class RenewsSubscriptions(Page):
-    """Takes each entry of a subscription for its first."""
-
-    def subscribe(self, name: str, topic: str, now: Instant) -> Subscribed:
-        """Enter it anew."""
-        self.books.subscribe(name, "", now)
-        return self.books.subscribe(name, topic, now)
-
-
-class KeepsTheTopic(Page):
-    """Keeps the topic that a subscription had first."""
-
-    def subscribe(self, name: str, topic: str, now: Instant) -> Subscribed:
-        """Return what is there."""
-        there = [each for each in self.books.subscribed() if each.name == name]
-        return there[0] if there else self.books.subscribe(name, topic, now)
-
-
-class LeavesRowsBehind(Page):
-    """Forgets a subscription, and leaves the dead letters of its feeds."""
-
-    def unsubscribe(self, name: str) -> int:
-        """Put them back."""
-        lanes = {feed.lane for feed in self.books.feeds(name)}
-        letters = [each for each in self.books.dead_letters() if lane_of(each.place) in lanes]
-        count = self.books.unsubscribe(name)
-        for letter in letters:
-            self.books.add_dead(letter)
-        return count
-
-
-class BeginsAtZero(Page):
-    """Has each feed begin with the first event that ever was."""
-
-    def open_feed(self, subscription: str, topic: str, publisher: Identity, begins: int) -> Feed:
-        """Overlook where it begins."""
-        return self.books.open_feed(subscription, topic, publisher, 0)
-
-
-class TakesEpochsForOne(Page):
-    """Takes the streams of all lives of a publisher for one."""
-
-    def feed_of(self, subscription: str, topic: str, publisher: Identity) -> Feed | None:
-        """Look at the store alone."""
-        feeds = self.books.feeds(subscription, topic)
-        return next((feed for feed in feeds if feed.publisher.id == publisher.id), None)
-
-
-class ForgetsTheHead(Page):
-    """Does not save what is known to exist."""
-
-    def save_feed(self, feed: Feed) -> None:
-        """Save the rest."""
-        self.books.save_feed(msgspec.structs.replace(feed, head=feed.next))
-
-
-class EndsForAnyAttempt(Page):
-    """Lets an attempt end a run that a later one holds."""
-
-    def end_runs(self, rows: Iterable[tuple[int, int]], *, instance: str) -> list[bool]:
-        """Take the attempt from the row."""
-        found = {row.place: row.attempt for row in self.books.held_by(instance)}
-        return self.books.end_runs([(place, found.get(place, at)) for place, at in rows], instance=instance)
-
-
-class EndsForAnyInstance(Page):
-    """Lets an instance end a run that another one holds."""
-
-    def end_runs(self, rows: Iterable[tuple[int, int]], *, instance: str) -> list[bool]:
-        """Take the instance from the row."""
-        held: list[bool] = []
-        for row in rows:
-            found = self.books.requests_at([row[0]])
-            held += self.books.end_runs([row], instance=found[0].instance if found else instance)
-        return held
-
-
 def with_page(page: type[Page]) -> type[Sound]:
     """Return a sound store with these books."""
     return type(page.__name__, (Sound,), {"page": page})
 
 
 FAULTS: Final[dict[type[Any], str]] = {
+    **broken_streams.FAULTS,
     KeepsWhatFailed: "test_a_step_that_fails_has_written_nothing_and_takes_nobody_along",
     DropsTheCanceled: "test_what_was_committed_stays_although_nobody_waits_for_it_any_more",
     EndsInTwo: "test_when_the_step_that_ends_it_fails_nothing_is_kept",
@@ -808,20 +617,6 @@ FAULTS: Final[dict[type[Any], str]] = {
     WakesAllThatIsAskedAgain: "test_what_was_last_asked_for_in_an_earlier_life_may_run_when_it_is_asked_for_again",
     RevivesTheUnasked: "test_what_is_revived_is_told_and_nothing_that_its_caller_has_not_asked_for_in_this_life",
     HoldsAndKeepsClaims: "test_what_is_undecided_in_a_lane_that_is_held_waits_and_its_claims_are_void",
-    OverwritesEvents: "test_a_number_of_a_stream_is_taken_once_and_the_slip_leaves_nothing",
-    ForgetsTheLastEvent: "test_events_are_those_from_the_first_to_the_last_at_most_so_many",
-    FindsTheOldestOfAnId: "test_of_an_id_the_newest_event_is_found",
-    BeginsTooLate: "test_the_first_since_a_moment_is_the_lowest_that_was_not_stored_before_it",
-    DropsOldOrSurplus: "test_the_oldest_events_are_dropped_until_so_many_bytes_went",
-    DropsAllAtOnce: "test_no_more_events_are_dropped_at_once_than_are_allowed",
-    RenewsSubscriptions: "test_a_subscription_keeps_the_time_of_its_first_entry",
-    KeepsTheTopic: "test_a_subscription_to_another_topic_than_before_is_a_new_one",
-    LeavesRowsBehind: "test_what_is_unsubscribed_is_gone_with_its_feeds_its_rows_and_its_dead_letters",
-    BeginsAtZero: "test_a_new_feed_has_a_lane_above_those_of_requests_and_begins_where_it_was_told",
-    TakesEpochsForOne: "test_a_feed_is_that_of_its_subscription_topic_store_and_epoch",
-    ForgetsTheHead: "test_a_feed_is_as_it_was_saved",
-    EndsForAnyAttempt: "test_a_run_is_ended_by_the_attempt_that_holds_it_and_its_row_goes",
-    EndsForAnyInstance: "test_a_run_is_ended_by_the_attempt_that_holds_it_and_its_row_goes",
     LetsLeasesRunOn: "test_who_does_not_beat_is_dead_when_its_lease_is_over",
     OverlooksTheLeftBehind: "test_who_is_no_member_and_has_left_rows_is_dead",
     ForgetsToRenew: "test_who_has_beaten_is_a_member_until_it_leaves",
