@@ -85,13 +85,8 @@ def test_a_promise_that_cannot_be_kept_here_is_found(mode: Any, config: dict[str
     assert find(the_prices(mode=mode), config=config) == codes
 
 
-def test_a_journaled_event_is_found_by_its_name():
-    prices = the_prices(event_mode="journaled")
-
-    [found] = findings([prices], World([contract_of(prices)], []), load({}, environ={}))
-
-    assert found.code == "feature.not_built"
-    assert "event prices.quoted is declared journaled" in found.what
+def test_a_journaled_event_can_be_kept_where_stores_are_files():
+    assert find(the_prices(event_mode="journaled")) == []
 
 
 def test_what_others_have_announced_counts():
