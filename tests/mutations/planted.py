@@ -201,8 +201,8 @@ FAULTS: Final = (
         (
             (
                 f"{STEPS}/deciding.py",
-                "        end_calls(books, calls, result.lanes, result.unwanted)\n    return _WELL",
-                "        pass\n    return _WELL",
+                "number),))\n    if calls:\n        end_calls(books, calls, result.lanes, result.unwanted)",
+                "number),))\n    if calls:\n        pass",
             ),
         ),
     ),
