@@ -270,9 +270,14 @@ class Inbox:
         return wanted
 
     def has_room(self, name: str) -> bool:
-        """Say whether more of a subscription's events would be claimed now."""
+        """Say whether more of a subscription's events would be claimed now; if not, `on_room` tells when."""
         place = self._places.get(name)
-        return place is not None and place.runner.pressing <= place.credit.low_water
+        if place is None or place.backlog:
+            return False
+        if place.runner.pressing <= place.credit.low_water:
+            return True
+        place.runner.low_water = place.credit.low_water
+        return False
 
     def _wanted(self, place: Place) -> int:
         runner, credit = place.runner, place.credit
@@ -415,7 +420,9 @@ class Inbox:
         place.backlog = place.again or len(claimed) >= wanted
         if place.backlog:
             self._claim_for(place)
-        elif due is not None and due != float("inf"):
+            return
+        self.on_room(place.runner.name)
+        if due is not None and due != float("inf"):
             self._wake_at(place, due)
 
     def _tell_of(self, damaged: Sequence[str]) -> None:

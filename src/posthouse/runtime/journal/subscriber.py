@@ -15,10 +15,11 @@ import msgspec
 from posthouse.errors import PosthouseError
 from posthouse.message.names import service_of
 from posthouse.runtime.steps.feeding import Feeding, subscribe, take_heads
-from posthouse.runtime.steps.pulling import heads_of, pull, want
+from posthouse.runtime.steps.pulling import PORTION, heads_of, pull, want
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
     from random import Random
 
     from posthouse.clock import Seconds
@@ -59,12 +60,13 @@ class Source:
         fresh: names of those that are being made now.
         asked: when it was asked a question that was not answered yet; 0 for none.
         timer: set for the next question.
-        left: events of it were not taken, since there was no room to run them.
+        left: names of subscriptions that were not asked for, or did not take all, since they have no room to run it.
+        moved: something that was new here came of it since it was asked.
         heard: is set when it has answered for the first time.
         peers: its processes, as they were when it was asked last.
     """
 
-    __slots__ = ("asked", "fresh", "heard", "left", "peers", "service", "subscriptions", "timer")
+    __slots__ = ("asked", "fresh", "heard", "left", "moved", "peers", "service", "subscriptions", "timer")
 
     def __init__(self, service: str) -> None:
         self.service = service
@@ -72,7 +74,8 @@ class Source:
         self.fresh: set[str] = set()
         self.asked = 0.0
         self.timer: Timer | None = None
-        self.left = False
+        self.left: set[str] = set()
+        self.moved = False
         self.heard = asyncio.Event()
         self.peers: frozenset[str] = frozenset()
 
@@ -177,6 +180,8 @@ class Subscriber:
             return
         source.asked = 0.0
         fresh = frozenset(source.fresh)
+        if self._arrived:  # what came before this word is taken before it, or it would be asked for again
+            self._take_all()
         self._inbox.feed(
             lambda books, _room: take_heads(books, heads, stamps, self._here, fresh),
             lambda fed: self._heads_taken(source, fed),
@@ -197,15 +202,22 @@ class Subscriber:
     def _has_room(self, name: str) -> None:
         """Something could be run again: ask for what was left."""
         for source in self._sources.values():
-            if source.left and not source.asked and any(each.name == name for each in source.subscriptions):
-                self._ask(source)
+            if name in source.left:
+                source.left.discard(name)
+                if not source.asked:  # else its answer is looked at anyway
+                    self._ask(source)
 
     def _taken(self, fed: Fed) -> None:
-        for service in fed.left:
+        for service in fed.took:
             if (source := self._sources.get(service)) is not None:
-                source.left = True
-                if any(self._inbox.has_room(each.name) for each in source.subscriptions):  # there is again by now
-                    self._ask_in(source, 0.0)
+                source.moved = True
+        for name, service in fed.left:
+            if (source := self._sources.get(service)) is None:
+                continue
+            if not self._inbox.has_room(name):
+                source.left.add(name)
+            elif not source.asked:  # there is again by now
+                self._ask_in(source, 0.0)
         for service in fed.asks:
             if (source := self._sources.get(service)) is not None and not source.asked:
                 self._ask_in(source, SOON)
@@ -227,8 +239,9 @@ class Subscriber:
                 self._here.service,
                 publisher,
             )
-        if fed.asks and not source.left:  # there is more, and what was asked for has come before this word
-            self._ask_in(source, 0.0)
+        source.moved |= fed.moved
+        if fed.asks or fed.behind - source.left:  # there is more, and what was asked for has come before this word
+            self._ask_in(source, 0.0 if source.moved else SOON)  # where nothing comes, it is not asked for at once
         source.heard.set()
 
     # --- questions ------------------------------------------------------------------------------------------
@@ -263,11 +276,13 @@ class Subscriber:
         if not source.peers:
             return
         source.asked = now or 1e-9
-        source.left = False
-        done = self._store.read(lambda books: self._wants(books, source))
+        source.moved = False
+        source.left = {each.name for each in source.subscriptions if not self._inbox.has_room(each.name)}
+        full = frozenset(source.left)
+        done = self._store.read(lambda books: self._wants(books, source, full))
         done.add_done_callback(lambda done: self._asked(source, done))
 
-    def _wants(self, books: Books, source: Source) -> list[Want]:
+    def _wants(self, books: Books, source: Source, full: AbstractSet[str]) -> list[Want]:
         created = {each.name: each.created for each in books.subscribed()}
         return [
             want(
@@ -277,6 +292,7 @@ class Subscriber:
                 created=created.get(each.name, 0.0),
                 fresh=each.name in source.fresh,
                 first=each.start == "first",
+                limit=0 if each.name in full else PORTION,
                 here=self._here,
             )
             for each in source.subscriptions

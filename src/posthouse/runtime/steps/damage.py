@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from posthouse.contracts.store import Deceased
 from posthouse.errors import StoreDamagedError
 from posthouse.protocol.inbox import RequestState
+from posthouse.protocol.lane import lane_of, number_of
+from posthouse.protocol.stream import is_of_feed
+from posthouse.runtime.steps.deciding import events_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +57,8 @@ def _set_aside(books: Books, error: StoreDamagedError, now: Instant) -> bool:
         )
     else:
         books.set_requests(((RequestState.PARKED, row.due, b"", row.place),))
+    if is_of_feed(lane_of(row.place)):  # the others pass it by
+        events_over(books, lane_of(row.place), (number_of(row.place),))
     letter = Deceased(
         place=row.place,
         id=row.id,

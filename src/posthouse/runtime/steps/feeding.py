@@ -55,18 +55,24 @@ class Fed:
         claimed: events that are ours to run now, with their messages.
         backlog: what has work that was stored and not claimed.
         asks: publishers that are to be asked soon: something is missing, or a stream is not known here.
-        left: publishers of which events were left, since there is no room to run them.
+        left: (subscription, publisher) of which events were left, since there is no room to run them.
+        behind: subscriptions that miss something, by what a publisher has just said.
+        took: publishers of which events were taken.
+        moved: a publisher said something of its streams that was not known here.
         gaps: what was told as lost.
         new_lives: publishers whose store was put back, so that something may be lost of which nothing is known here.
     """
 
-    __slots__ = ("asks", "backlog", "claimed", "gaps", "left", "new_lives")
+    __slots__ = ("asks", "backlog", "behind", "claimed", "gaps", "left", "moved", "new_lives", "took")
 
     def __init__(self) -> None:
         self.claimed: list[tuple[Request, Message]] = []
         self.backlog: set[str] = set()
         self.asks: set[str] = set()
-        self.left: set[str] = set()
+        self.left: set[tuple[str, str]] = set()
+        self.behind: set[str] = set()
+        self.took: set[str] = set()
+        self.moved = False
         self.gaps: list[GapRun] = []
         self.new_lives: set[str] = set()
 
@@ -141,7 +147,7 @@ class Feeding:
                     self.result.asks.add(service_of(feed.topic))
                 continue
             if room <= 0:  # its publisher keeps it; to store it here, and claim it later, costs more than to ask again
-                self.result.left.add(service_of(feed.topic))
+                self.result.left.add((feed.subscription, service_of(feed.topic)))
                 continue
             room -= 1
             there.add(number)
@@ -159,6 +165,7 @@ class Feeding:
             )
             self.result.claimed.append((request, message))
             self._new.append(request)
+            self.result.took.add(service_of(feed.topic))
             if number > expected:
                 self.result.asks.add(service_of(feed.topic))
             expected = max(expected, number + 1)
@@ -203,10 +210,13 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here, fr
             if feed is None:
                 publisher = Identity(stamps.caller_store, head.opened)
                 feed = feeds[head.opened] = books.open_feed(each.subscription, each.topic, publisher, head.begins)
+                result.moved = True
+            before = feed.head
             for first, last in _take_head(books, feed, head, ended=head.opened != stamps.caller_epoch):
                 gaps.setdefault(GapRun(each.topic, service, first, last), feed)
+            result.moved |= feed.head > before
             if misses(books, feed, here.window):
-                result.asks.add(service)
+                result.behind.add(each.subscription)
         if is_new_life:  # beside any gap: it may have told what it has forgotten, and nobody here has heard
             _tell_of_new_life(books, feeds[stamps.caller_epoch], here, result)
     for gap, feed in gaps.items():

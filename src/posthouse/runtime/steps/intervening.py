@@ -20,6 +20,7 @@ from posthouse.protocol.inbox import RequestState, Then, may_run
 from posthouse.protocol.inbox import step as next_of_request
 from posthouse.protocol.lane import SELF, lane_of, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.applying import add_own, run_of
 from posthouse.runtime.steps.canceling import end_unsent, wake
 from posthouse.runtime.steps.deciding import end_calls
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 
-_OF_OUR_OWN: Final = frozenset({"on_reply", "on_ack"})
-"""What a store asks of itself when a reply or an ack has come: SERVICE.on_reply.OPERATION."""
+_OF_OUR_OWN: Final = frozenset({"on_reply", "on_ack", "on_gap"})
+"""What a store asks of itself when a reply, an ack or word of lost events has come: SERVICE.on_reply.OPERATION."""
 
 
 class Did(enum.Enum):
@@ -55,11 +56,11 @@ class Did(enum.Enum):
     NOT_ASKED = enum.auto()
     """Since a restore nobody has asked for it again; until its caller does, it must not run."""
     NO_REQUEST = enum.auto()
-    """It is no request that could be made anew, but a run for a reply or an ack."""
+    """It is nothing that could be made anew: a run for a reply, an ack or a gap, or word of events that were lost."""
 
 
 def is_own_run(place: int, operation: str) -> bool:
-    """Say whether something is run for a reply, or an ack, that came to this store."""
+    """Say whether something is run for a reply, an ack, or word of lost events, that came to this store."""
     return lane_of(place) == SELF and operation.partition(".")[2].partition(".")[0] in _OF_OUR_OWN
 
 
@@ -87,7 +88,7 @@ def replay(books: Books, number: int, *, now: Instant) -> Did:
 
 
 def replay_as_new(books: Books, number: int, here: Here, *, id: str) -> Did:
-    """Ask what a dead letter asked as a new request, of the store to itself; the letter goes.
+    """Ask what a dead letter asked as a new request, of the store to itself, or hear its event anew; the letter goes.
 
     Args:
         books: the store's.
@@ -104,10 +105,11 @@ def replay_as_new(books: Books, number: int, here: Here, *, id: str) -> Did:
         old = decode(letter.frame)
     except FrameError:
         return Did.NO_REQUEST
+    is_event = old.kind is Kind.EVENT
     message = Message(
-        Kind.REQUEST,
+        Kind.EVENT if is_event else Kind.REQUEST,
         id,
-        letter.operation,
+        old.type if is_event else letter.operation,
         old.source,
         here.now(),
         old.data,
@@ -142,16 +144,23 @@ def drop(books: Books, number: int, here: Here, answers: list[Answer]) -> Did:
     text = f"{row.operation} was given up by an operator: {letter.reason}"
     outcome = Outcome(b"", Refusal(FailedError.code, text), done=False)
     calls = books.calls_of(row.place)
-    if is_own_run(row.place, row.operation):
-        run = run_of(row.frame) if row.frame else None
-        calls += books.calls_at((run.call,)) if run is not None and run.call else []
+    if is_own_run(row.place, row.operation) or is_of_feed(lane_of(row.place)):
+        calls += _call_that_is_heard(books, row)
         at = number_of(row.place)
-        books.forget_requests(SELF, below=0, ranges=((at, at),))  # nobody will ask for it
+        books.forget_requests(lane_of(row.place), below=0, ranges=((at, at),))  # nobody will ask for it
     else:
         books.set_requests(((RequestState.NOT_DONE, 0.0, outcome_bytes(outcome), row.place),))
         answers += _told(books, row, outcome, here)
     end_calls(books, calls, [], [])
     return Did.DONE
+
+
+def _call_that_is_heard(books: Books, row: Request) -> list[Call]:
+    """Return the call whose reply or ack a run is for; none for an event, or for word of lost ones."""
+    if not row.frame or lane_of(row.place) != SELF or row.operation.split(".")[1] == "on_gap":
+        return []
+    run = run_of(row.frame)
+    return books.calls_at((run.call,)) if run.call else []
 
 
 def _parked(books: Books, letter: Deceased, then: Then) -> Request | None:

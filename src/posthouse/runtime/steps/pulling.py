@@ -13,7 +13,7 @@ import msgspec
 from posthouse.clock import Instant
 from posthouse.message.codec import decode, encode
 from posthouse.message.message import Kind, Lane, Message, Mode
-from posthouse.protocol.lane import number_of
+from posthouse.protocol.lane import NUMBER_BITS, number_of
 from posthouse.protocol.stream import begins_at, missing
 from posthouse.runtime.steps.telling import restamped
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PORTION: Final = 512
 """The most events of one answer."""
+
+NOTHING: Final = 1 << NUMBER_BITS
+"""From here on there is no event: who asks from this number asks for none."""
 
 PORTION_BYTES: Final = 4 << 20
 """An answer takes no further event when it has so many bytes."""
@@ -144,11 +147,16 @@ def heads(told: Sequence[Heads], books: Books, *, asker: str, here: Here) -> Mes
 
 
 def want(
-    books: Books, subscription: str, topic: str, *, created: Instant, fresh: bool, first: bool, here: Here
+    books: Books, subscription: str, topic: str, *, created: Instant, fresh: bool, first: bool, here: Here, limit: int
 ) -> Want:
-    """Return what a subscription asks for now."""
+    """Return what a subscription asks for now: at most `limit` numbers; with 0, only how the streams stand."""
     streams = [
-        Known(feed.publisher.id, feed.publisher.epoch, feed.head, _missing(books, feed, here.window))
+        Known(
+            feed.publisher.id,
+            feed.publisher.epoch,
+            feed.head if limit else NOTHING,
+            _missing(books, feed, here.window, limit),
+        )
         for feed in books.feeds(subscription, topic)
     ]
     return Want(subscription, topic, created, fresh, first, streams)
@@ -161,7 +169,7 @@ def misses(books: Books, feed: Feed, window: int) -> bool:
 
 def _missing(books: Books, feed: Feed, window: int, limit: int = PORTION) -> list[tuple[int, int]]:
     floor, end = feed.over.floor, min(feed.head, feed.over.floor + window)
-    if floor >= end:
+    if floor >= end or limit <= 0:
         return []
     there = books.there(feed.lane, floor, end - 1)
     return missing(feed.over, there, head=feed.head, window=window, limit=limit)
