@@ -41,10 +41,10 @@ class Asks(msgspec.Struct, kw_only=True):
 
 
 class Has(msgspec.Struct, kw_only=True):
-    """The requests to an operation that are in one undecided state.
+    """The requests to an operation, or the events of a subscription, that are in one undecided state.
 
     Attributes:
-        operation: what is asked.
+        operation: what is asked, or the subscription.
         state: of the requests.
         requests: how many.
         oldest: when the oldest was asked; 0 where nobody knows.
@@ -102,7 +102,7 @@ def outbox(options: Options, service: str | None) -> int:
 @click.argument("service", required=False)
 @common
 def inbox(options: Options, service: str | None) -> int:
-    """List what SERVICE, or every service, was asked and has not decided yet."""
+    """List what SERVICE, or every service, was asked or told and has not decided yet."""
     from posthouse.cli.stores import visit_stores
 
     async def work(stores: Stores) -> tuple[list[Has], Instant]:
@@ -184,13 +184,18 @@ def _stuck(stores: Stores, store: Store, tally: RequestTally) -> str:
     from posthouse.cli.conversation import offered
     from posthouse.cli.why import not_run
     from posthouse.protocol.inbox import RequestState
+    from posthouse.protocol.stream import is_of_feed
     from posthouse.runtime.steps.intervening import is_own_run
 
     waits = tally.state in {RequestState.RECEIVED, RequestState.SUSPENDED}
     directory = stores.host.directory
     if not waits or store.service not in directory.contracts or is_own_run(tally.first, tally.operation):
         return ""
-    return not_run(tally.operation, offered(directory, tally.operation))
+    how = offered(directory, tally.operation)
+    if is_of_feed(tally.lane) and how != "journaled":
+        name = tally.operation
+        return f"{name} is not declared any more: nobody handles what it has; `posthouse subscriptions drop {name}`"
+    return not_run(tally.operation, how)
 
 
 def _tallies(books: Books) -> list[tuple[RequestTally, Instant]]:

@@ -21,6 +21,7 @@ from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState, may_run
 from posthouse.protocol.lane import SELF, WINDOW, lane_of, number_of, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
+from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.intervening import is_own_run
 from posthouse.runtime.steps.wire import outcome_of
 
@@ -232,12 +233,16 @@ async def conversations(stores: Stores, id: str) -> list[Conversation]:
             found.append(await of_call(stores, store, call, seen=seen))
     for store in stores.by_service.values():
         for request in await store.read(lambda books: books.requests_named(id)):
-            if (store.service, request.place) not in seen and not is_own_run(request.place, request.operation):
+            if (store.service, request.place) not in seen and not _is_no_request(request.place, request.operation):
                 found.append(await of_request(stores, store, request))
     if not found:
         for store in stores.by_service.values():
             found += await _of_letters(stores, store, id)
     return found
+
+
+def _is_no_request(place: int, operation: str) -> bool:
+    return is_own_run(place, operation) or is_of_feed(lane_of(place))
 
 
 async def of_call(
@@ -260,7 +265,7 @@ async def of_call(
         caller=store.service,
         asked=call.created,
         call=CallSeen(
-            store=_store(store),
+            store=store_seen(store),
             state=named(call.state),
             wanted_by=WANTED_BY[call.wants],
             created=call.created,
@@ -311,10 +316,12 @@ async def of_request(stores: Stores, store: Store, request: Request) -> Conversa
 async def _of_letters(stores: Stores, store: Store, id: str) -> list[Conversation]:
     """Return what dead letters still tell of requests that both sides have forgotten."""
     found: list[Conversation] = []
-    for letter in await store.read(lambda books: [each for each in _all_letters(books) if each.id == id]):
+    for letter in await store.read(
+        lambda books: [each for each in _all_letters(books) if each.id == id and not is_of_feed(lane_of(each.place))]
+    ):
         conversation = Conversation(id=id, operation=letter.operation, letter=letter_seen(store.service, letter))
         _read_message(conversation, message_of(letter.frame))
-        conversation.request = RequestSeen(store=_store(store), forgotten=True)
+        conversation.request = RequestSeen(store=store_seen(store), forgotten=True)
         _see_replier(stores, conversation)
         found.append(conversation)
     return found
@@ -371,13 +378,13 @@ def _at_replier(
     """Return the place and the row of a number in the lane of a caller, and what is to be said of it."""
     lane = books.lane_from(caller)
     if lane is None or number < 0:
-        return None, None, RequestSeen(store=_store(store))
+        return None, None, RequestSeen(store=store_seen(store))
     place = place_of(lane.lane, number)
     rows = books.requests_at((place,))
     if rows:
         return place, rows[0], _request(books, stores, store, rows[0])
     forgotten = lane.over.holds(number)
-    return place, None, RequestSeen(store=_store(store), forgotten=forgotten, floor=lane.over.floor)
+    return place, None, RequestSeen(store=store_seen(store), forgotten=forgotten, floor=lane.over.floor)
 
 
 def _request(books: Books, stores: Stores, store: Store, row: Request) -> RequestSeen:
@@ -385,7 +392,7 @@ def _request(books: Books, stores: Stores, store: Store, row: Request) -> Reques
     own = lane is None or lane.lane == SELF
     newest = 0 if lane is None or own else books.newest_epoch(lane.caller.id)
     return RequestSeen(
-        store=_store(store),
+        store=store_seen(store),
         state=named(row.state),
         attempt=row.attempt,
         failures=row.failures,
@@ -432,7 +439,7 @@ def _see_replier(stores: Stores, conversation: Conversation) -> None:
     conversation.offered = offered(directory, conversation.operation)
     conversation.announced = bool(conversation.offered)
     store = stores.by_service.get(conversation.replier)
-    conversation.store_here = None if store is None else _store(store)
+    conversation.store_here = None if store is None else store_seen(store)
 
 
 # --- what messages say ------------------------------------------------------------------------------------
@@ -452,7 +459,8 @@ def letter_seen(service: str, letter: Deceased) -> LetterSeen:
     )
 
 
-def _store(store: Store) -> StoreSeen:
+def store_seen(store: Store) -> StoreSeen:
+    """Return which store it is."""
     return StoreSeen(store.service, store.identity.id, store.identity.epoch)
 
 

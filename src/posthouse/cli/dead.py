@@ -24,7 +24,8 @@ _LEFT: Final = {
     " --as-new asks the same once more",
     "overtaken": "{} replayed, given up or canceled by somebody else meanwhile",
     "not asked": "{} left: a store was restored, and until its caller asks for it again it must not run",
-    "no request": "{} left: it is no request, but was run for a reply or an ack, which cannot be made anew",
+    "no request": "{} left: it is no request that could be made anew, but an event, or was run for a reply, an ack or a"
+    " gap",
 }
 
 
@@ -78,6 +79,7 @@ def show(options: Options, id: str) -> int:
     """Show one dead letter: why it died, how often it was tried, and its data. ID is its own, or the message's."""
     from posthouse.cli.letters import letters
     from posthouse.cli.stores import visit_stores
+    from posthouse.runtime.steps.feeding import EVENT_LOST
 
     async def found(stores: Stores, ids: set[str]) -> Letter | None:
         async for letter in letters(stores, Wanted()):
@@ -118,6 +120,10 @@ def show(options: Options, id: str) -> int:
         output.line(f"\n{output.plain(letter.detail.rstrip())}")
     output.line(f"\n{data.shown(bytes(letter.data))}")
     output.line()
+    if letter.code == EVENT_LOST:
+        output.say("it tells of events that nobody can give any more; there is nothing to run again")
+        output.say(f"take note of it:  posthouse dead drop {letter.id}")
+        return exits.FINE
     if letter.kept == "store":
         output.say(f"both sides:    posthouse messages get {letter.message_id}")
     again = "" if letter.state == "parked" else " --as-new"

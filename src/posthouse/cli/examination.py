@@ -79,6 +79,7 @@ def examine(options: Options) -> Iterator[Result]:
     yield from _flush_and_clock(place)
     yield _transport(settings)
     yield from _stores(settings)
+    yield from _events(settings)
 
 
 def _python() -> Result:
@@ -289,6 +290,39 @@ async def _store(settings: Settings, service: str) -> Result:
         )
         return Result(name, Verdict.CARE, f"{text}; it lies elsewhere than when it was last open", hint)
     return Result(name, Verdict.GOOD, text)
+
+
+def _events(settings: Settings) -> list[Result]:
+    """Look at what subscriptions are behind, and at what publishers keep for them."""
+    from posthouse.cli.house import is_directory
+    from posthouse.cli.stores import services_with_stores
+
+    scheme, _, place = settings.transport.partition(":")
+    try:
+        if scheme == "memory" or (scheme == "sqlite" and not is_directory(Path(place))):
+            return []
+        return asyncio.run(_all_events(settings)) if services_with_stores(settings) else []
+    except PosthouseError:  # the transport or the stores: that is said above
+        return []
+
+
+async def _all_events(settings: Settings) -> list[Result]:
+    from posthouse.cli import feeds, streams
+    from posthouse.cli.event_findings import of_streams, of_subscriptions
+    from posthouse.cli.house import opened
+    from posthouse.cli.stores import looked_at
+
+    async with opened(settings) as host, looked_at(host) as stores:
+        told = [row for store in stores.by_service.values() for row in await streams.rows_of(stores, store)]
+        heard = [row for row in await feeds.subscriptions(stores) if row.mode == "journaled"]
+        now = stores.clock.now()
+    found = [
+        *(Result(f"events {what}", Verdict.CARE, text, hint) for what, text, hint in of_streams(told)),
+        *(Result(f"events {what}", Verdict.CARE, text, hint) for what, text, hint in of_subscriptions(heard, now)),
+    ]
+    if found or not (told or heard):
+        return found
+    return [Result("events", Verdict.GOOD, f"{count(len(told), 'stream')}, {count(len(heard), 'subscription')}")]
 
 
 def _nearest(path: Path) -> Path:

@@ -1,4 +1,7 @@
-"""The requests in all stores, one row each: calls where their callers have a store here, else what repliers have."""
+"""The requests in all stores, one row each: calls where their callers have a store here, else what repliers have.
+
+And the events that a subscription has in its store and has not handled.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,19 @@ from posthouse.runtime.steps.intervening import is_own_run
 if TYPE_CHECKING:
     from posthouse.cli.stores import Stores
     from posthouse.contracts.store import Books, LaneIn, Store
+    from posthouse.contracts.streams import Feed
 
 _CALL_STATES = {named(state): state for state in CallState}
 _REQUEST_STATES = {named(state): state for state in RequestState}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A request.
+    """A request, or an event at one subscription.
 
     Attributes:
         id: of it.
-        caller: who asks.
-        operation: what.
+        caller: who asks; of an event, who told it.
+        operation: what; of an event, the subscription.
         state: at the caller; at the replier, where the caller has no store here or that was asked for.
         asked: when; 0 where nobody knows any more.
     """
@@ -62,6 +66,7 @@ async def listed(stores: Stores, *, service: str, state: str, limit: int) -> lis
             # Of what is undecided the replier has the word; else only those count that no store here has as a call.
             strangers_to = ours if not state or state in _CALL_STATES else frozenset[str]()
             found = await _requests(store, strangers_to, state=_REQUEST_STATES.get(state), limit=limit)
+            found += await _events(store, state=_REQUEST_STATES.get(state), limit=limit)
             rows += [row for row in found if not service or service in {row.caller, service_of(row.operation)}]
     rows.sort(key=lambda row: row.asked, reverse=True)
     return rows[:limit]
@@ -86,6 +91,20 @@ async def _requests(store: Store, strangers_to: frozenset[str], *, state: Reques
 
     found = await store.read(step)
     return [_of_request(*each) for each in found if not is_own_run(each[1].place, each[1].operation)]
+
+
+async def _events(store: Store, *, state: RequestState | None, limit: int) -> list[Row]:
+    def step(books: Books) -> list[tuple[Feed, Request]]:
+        return [
+            (feed, request)
+            for feed in books.feeds()
+            for request in books.requests_listed(state=state, lane=feed.lane, limit=limit)
+        ]
+
+    return [
+        Row(request.id, service_of(feed.topic), request.operation, named(request.state), asked_of(request))
+        for feed, request in await store.read(step)
+    ]
 
 
 def _of_call(caller: str, call: Call) -> Row:

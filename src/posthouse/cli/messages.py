@@ -1,4 +1,4 @@
-"""`posthouse messages`: journaled requests, as the stores of both sides keep them."""
+"""`posthouse messages`: journaled requests and events, as the stores of both sides keep them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import click
 import msgspec
 
 from posthouse.cli import data, exits, output
+from posthouse.cli.conversation import Conversation
 from posthouse.cli.options import Options, common
 from posthouse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from posthouse.cli.conversation import Conversation
+    from posthouse.cli.events import EventSeen
     from posthouse.cli.listing import Row
     from posthouse.cli.stores import Stores
     from posthouse.clock import Instant
@@ -37,7 +38,7 @@ class NotInStoresYetError(UsageError):
 
 @click.group()
 def messages() -> None:
-    """List journaled requests, show one from both sides, and say why one is not done."""
+    """List journaled requests and events, show one from all sides, and say why one is not done."""
 
 
 @messages.command()
@@ -46,7 +47,10 @@ def messages() -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 @common
 def ls(options: Options, service: str, state: str, limit: int) -> int:
-    """List requests, newest first: who asks what, and the state at the caller (or where that is not here, there)."""
+    """List requests, newest first: who asks what, and the state at the caller (or where that is not here, there).
+
+    And the events that a subscription has and has not handled, with who told them.
+    """
     from posthouse.cli.listing import listed, states
     from posthouse.cli.stores import visit_stores
 
@@ -82,14 +86,19 @@ def ls(options: Options, service: str, state: str, limit: int) -> int:
 def get(options: Options, id: str) -> int:
     """Show one request from both sides: who asked, what became of it there, what its handler asked in turn.
 
-    ID may be abbreviated, as long as it is the only one that begins so.
+    Or one event: who told it, and what became of it at each subscription. ID may be abbreviated, as long as it is the
+    only one that begins so.
     """
     found, now = _found(options, id)
-    for conversation in found:
+    for each in found:
         if options.json:
-            output.record(conversation)
+            output.record(each)
+        elif isinstance(each, Conversation):
+            _show(each, now)
         else:
-            _show(conversation, now)
+            from posthouse.cli.event_shown import show
+
+            show(each, now)
     return exits.FINE
 
 
@@ -97,11 +106,12 @@ def get(options: Options, id: str) -> int:
 @click.argument("id")
 @common
 def why(options: Options, id: str) -> int:
-    """Say in one sentence why a request is not done, and what to do.
+    """Say in one sentence why a request is not done, or an event not handled everywhere, and what to do.
 
     The exit status is 1 as long as it is not settled. ID may be abbreviated.
     """
-    from posthouse.cli.why import why as reason
+    from posthouse.cli.why import why as why_request
+    from posthouse.cli.why_event import why as why_event
 
     settled = True
     try:
@@ -113,26 +123,29 @@ def why(options: Options, id: str) -> int:
             output.fold(str(error), before=f"{id}: ", below="  ")
             output.fold(error.hint, before="  do: ")
         return exits.FINDING
-    for conversation in found:
-        answer = reason(conversation, now)
+    for each in found:
+        answer = why_request(each, now) if isinstance(each, Conversation) else why_event(each, now)
         settled = settled and answer.settled
         if options.json:
-            output.record(_Answer(conversation.id, answer.settled, answer.why, answer.do))
+            output.record(_Answer(each.id, answer.settled, answer.why, answer.do))
             continue
-        output.fold(answer.why, before=f"{conversation.id}: ", below="  ")
+        output.fold(answer.why, before=f"{each.id}: ", below="  ")
         if answer.do:
             output.fold(answer.do, before="  do: ")
     return exits.FINE if settled else exits.FINDING
 
 
-def _found(options: Options, id: str) -> tuple[list[Conversation], Instant]:
+def _found(options: Options, id: str) -> tuple[list[Conversation | EventSeen], Instant]:
     from posthouse.cli.stores import visit_stores
 
-    async def work(stores: Stores) -> tuple[list[Conversation], Instant]:
+    async def work(stores: Stores) -> tuple[list[Conversation | EventSeen], Instant]:
+        from posthouse.cli import events
         from posthouse.cli.conversation import conversations
 
         whole = await resolve(stores, id)
-        return await conversations(stores, whole), stores.clock.now()
+        found: list[Conversation | EventSeen] = [*await conversations(stores, whole)]
+        event = await events.event(stores, whole)
+        return [*found, *([] if event is None else [event])], stores.clock.now()
 
     found, now = visit_stores(options, work)
     if not found:
@@ -164,8 +177,9 @@ async def resolve(stores: Stores, prefix: str) -> str:
             text, hint="Start the service: it takes into its store what callers without a store have asked."
         )
     raise UsageError(
-        f"no store here knows a request {prefix!r}",
-        hint="What was settled is forgotten after a day, or sooner where there is much; `posthouse messages ls` lists.",
+        f"no store here knows a request or an event {prefix!r}",
+        hint="What was settled is forgotten after a day, or sooner where there is much, and an event when its publisher"
+        " does not keep it any more; `posthouse messages ls` lists.",
     )
 
 

@@ -85,7 +85,11 @@ def ls(options: Options) -> int:
 def _note(row: SubscriptionRow, now: Instant) -> str:
     if row.mode != "journaled":
         return ""
-    return "; ".join(_of_feed(feed, now) for feed in row.feeds) or f"has not heard of {row.publisher} yet"
+    if not row.feeds:
+        return (
+            f"has not heard of {row.publisher} yet" if row.since else "its store is not here, or does not know it yet"
+        )
+    return "; ".join(_of_feed(feed, now) for feed in row.feeds)
 
 
 def _of_feed(feed: FeedRow, now: Instant) -> str:

@@ -540,7 +540,7 @@ class Books(StreamBooks, Protocol):
         ...
 
     def ids(self, prefix: str, limit: int) -> list[str]:
-        """Return ids that begin so: of calls, requests, dead letters and adopted deposits; each once, in order."""
+        """Return ids that begin so: of calls, requests, events, dead letters, adopted deposits; each once, in order."""
         ...
 
     def requests_named(self, id: str) -> list[Request]:

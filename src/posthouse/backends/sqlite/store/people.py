@@ -25,6 +25,7 @@ _IDS: Final = """
 SELECT id FROM posthouse_calls WHERE id >= :first AND id < :end
 UNION SELECT id FROM posthouse_requests WHERE id >= :first AND id < :end
 UNION SELECT id FROM posthouse_dead WHERE id >= :first AND id < :end
+UNION SELECT id FROM posthouse_events WHERE id >= :first AND id < :end
 UNION SELECT key FROM posthouse_keys WHERE scope = 'deposit' AND key >= :first AND key < :end
 ORDER BY 1 LIMIT :limit
 """
@@ -50,7 +51,7 @@ class PeopleBooks:
     _sql: Sql
 
     def ids(self, prefix: str, limit: int) -> list[str]:
-        """Return ids that begin so: of calls, requests, dead letters and adopted deposits; each once, in order."""
+        """Return ids that begin so: of calls, requests, events, dead letters, adopted deposits; each once, in order."""
         asked = {"first": prefix, "end": prefix + _LAST, "limit": limit}
         return [id for (id,) in self._sql.execute(_IDS, asked).fetchall()]
 

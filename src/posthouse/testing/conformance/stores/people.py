@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from posthouse.contracts.store import Books, CallTally, Deceased, Key, Life, RequestTally, Store
+from posthouse.contracts.streams import Told
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.lane import SELF, place_of
 from posthouse.protocol.outbox import CallState
@@ -51,10 +52,11 @@ class PeopleTests(OnOneStore):
             books.add_dead(letter_of(request(7, id="ab3")))
             books.add_key(Key("deposit", "ab4", b"", "5", NOON))
             books.add_key(Key("prices.quote", "ab5", b"", "5", NOON))
+            books.add_events([Told(place_of(1, 0), "ab6", b"told", NOON)])
 
         await store.commit(make, name="make")
 
-        assert await store.read(lambda books: books.ids("ab", 10)) == ["ab0", "ab1", "ab2", "ab3", "ab4", "abc"]
+        assert await store.read(lambda books: books.ids("ab", 10)) == ["ab0", "ab1", "ab2", "ab3", "ab4", "ab6", "abc"]
         assert await store.read(lambda books: books.ids("ab1", 10)) == ["ab1"]
         assert await store.read(lambda books: books.ids("ab", 2)) == ["ab0", "ab1"]
         assert await store.read(lambda books: books.ids("b", 10)) == []
