@@ -76,6 +76,7 @@ def send(options: Options, operation: str, json_data: str) -> int:
 
     async def work(host: Host) -> str:
         from posthouse.cli.house import NAME
+        from posthouse.runtime import unflushed
 
         record = await _known(host, operation, body)
         seams = host.seams
@@ -83,7 +84,7 @@ def send(options: Options, operation: str, json_data: str) -> int:
         if record.mode is Mode.VOLATILE:
             await host.caller.tell(message)
         else:
-            await host.transport.send([Outgoing(record.name, encode(message))])
+            await unflushed.send(host.transport, Outgoing(record.name, encode(message)), message)
         return message.id
 
     id = visit(options, work)

@@ -52,6 +52,7 @@ def publish(options: Options, event: str, json_data: str) -> int:
 
 
 async def _published(host: Host, event: str, body: bytes) -> _Told:
+    from posthouse.runtime import unflushed
     from posthouse.runtime.layers import nearest
 
     record = host.directory.events.get(event)
@@ -65,7 +66,7 @@ async def _published(host: Host, event: str, body: bytes) -> _Told:
         case Mode.VOLATILE:
             await host.caller.tell(message)
         case Mode.QUEUED:
-            await host.transport.send([Outgoing(event, encode(message), True)])
+            await unflushed.send(host.transport, Outgoing(event, encode(message), True), message)
         case Mode.JOURNALED:
             await _keep(host, message, record.retain)
     return _Told(message.id, event, [heard.name for heard in host.directory.subscriptions.get(event, ())])

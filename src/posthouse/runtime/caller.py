@@ -22,6 +22,7 @@ from posthouse.flow.balance import least_of_two
 from posthouse.message.codec import decode_many, encode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
+from posthouse.runtime import unflushed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +112,7 @@ class Caller:
         Raises:
             NotServedError: volatile, and no instance takes it.
             NotStoredError: queued, and the transport did not take it.
+            OutcomeUnknownError: queued, and it was stored, but the disk could not be flushed.
             TooLargeError: the data is larger than a message may be.
         """
         if len(data) > FRAME_LIMIT:
@@ -147,7 +149,7 @@ class Caller:
                 ticket.frame = encode(message)
                 self._to_one_of(instances, ticket, ticket.frame)
             else:
-                await self._transport.send((Outgoing(name, encode(message)),))
+                await unflushed.send(self._transport, Outgoing(name, encode(message)), message)
         except BaseException:
             self.forget(ticket)
             if ticket.reply.done():

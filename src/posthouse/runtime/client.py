@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from posthouse.clock import seconds
+from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import CallUnknownError, ExpiredError, NotBuiltError, OutcomeUnknownError, UsageError
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.message.names import service_of
 from posthouse.protocol.outbox import CallState, Wants
+from posthouse.runtime import unflushed
 from posthouse.runtime.outbound import Outbound, instant_of
 from posthouse.runtime.steps.asking import Asked
 from posthouse.runtime.steps.telling import Telling
@@ -115,6 +117,7 @@ class Client:
 
         Raises:
             NotStoredError: it was not stored: queue full, contract or transport at fault.
+            OutcomeUnknownError: it was stored, and the disk could not be flushed.
         """
         if delay or at is not None or within is not None or priority != "normal":
             _only_what_is_built(priority=priority, within=within, later=bool(delay) or at is not None)
@@ -136,7 +139,7 @@ class Client:
         if outbound.mode is Mode.VOLATILE:
             await self._caller.tell(message)
         else:
-            await self._transport.send((outbound.outgoing(message),))
+            await unflushed.send(self._transport, outbound.outgoing(message), message)
         return message.id
 
     async def publish(self, event: Event[_T], data: _T, /, *, id: str | None = None, within: object = None) -> None:
@@ -152,18 +155,22 @@ class Client:
             UsageError: the event belongs to another service; or `id` of one that is not journaled.
             IdReusedError: `id` stands for another event already.
             NotStoredError: it was not stored: a subscription's queue is full, or the store or transport at fault.
+            OutcomeUnknownError: it was stored, and the disk could not be flushed.
         """
         _only_what_is_built(within=within)
         outbound, message = self.event(event, data, id=id)
         if outbound.mode is Mode.JOURNALED:
-            await self.tell(Telling(message, event.retain, once=id is not None))
+            try:
+                await self.tell(Telling(message, event.retain, once=id is not None))
+            except NotFlushedError as error:
+                raise unflushed.unsure(message, error) from error
             return
         if id is not None:
             raise _no_id(outbound)
         if outbound.mode is Mode.VOLATILE:
             await self._caller.tell(message)
         else:
-            await self._transport.send((outbound.outgoing(message),))
+            await unflushed.send(self._transport, outbound.outgoing(message), message)
 
     async def cancel(self, id: str, /, *, within: object = None) -> None:
         """Ask that a request sent earlier is not done: the replier decides, and its answer is the outcome.
@@ -305,7 +312,7 @@ class Client:
         message = self.request(outbound, data, deadline=deadline)
         if id is not None:
             message = msgspec.structs.replace(message, id=checked_id(id))
-        await self._transport.send((outbound.outgoing(message),))
+        await unflushed.send(self._transport, outbound.outgoing(message), message)
         return message.id
 
     async def _need(self) -> JournalOfCaller | None:

@@ -265,3 +265,31 @@ async def test_who_cancels_while_the_disk_cannot_be_flushed_is_told_that_it_may_
     assert ran == []
     [call] = await house.calls("steps.take", of="shop")
     assert call.state is CallState.NOT_DONE
+
+
+async def test_who_publishes_while_the_disk_cannot_be_flushed_is_told_that_it_may_be_heard_and_it_is(
+    house: House, disk: Disk
+):
+    service, _take, _ran = steps()
+    taken = service.event("taken", Step, mode="journaled")
+    diary, heard = Service("diary"), list[int]()
+
+    @diary.on(taken)
+    async def note(step: Step) -> None:
+        heard.append(step.number)
+
+    async def seen() -> list[int]:
+        return list(heard)
+
+    await house.serve(diary)
+    host = await house.serve(service)
+    client = host.client("steps")
+    await client.publish(taken, Step(0))
+    await until(seen, lambda numbers: numbers == [0])
+
+    disk.broken.add("steps")
+    with pytest.raises(OutcomeUnknownError, match=r"steps\.taken was stored"):
+        await client.publish(taken, Step(1))
+    disk.broken.clear()
+
+    await until(seen, lambda numbers: numbers == [0, 1])
