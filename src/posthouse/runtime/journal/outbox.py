@@ -91,6 +91,7 @@ class Outbox:
         waiting: calls may be there that have no number yet.
         on_work: told which of our operations have work now.
         on_floor: told which lanes' floors may have moved.
+        on_moved: told that a lane leads to another life of its store, or to another store.
         on_not_flushed: told that the books hold what nobody here was told of.
     """
 
@@ -101,6 +102,7 @@ class Outbox:
         self.waiting = False
         self.on_work: Callable[[Iterable[str]], None] = _nobody
         self.on_floor: Callable[[Iterable[LaneOut]], None] = _nobody
+        self.on_moved: Callable[[], None] = _nothing
         self.on_not_flushed: Callable[[], None] = _nothing
         self._store = journal_store
         self._here = here
@@ -307,7 +309,10 @@ class Outbox:
 
     def known_lane(self, lane: LaneOut) -> None:
         """Remember a lane as it is now."""
+        before = self.lanes.get(lane.lane)
         self.lanes[lane.lane] = lane
+        if before is not None and before.peer.id and before.peer != lane.peer:
+            self.on_moved()
         self._numbers[lane.service, lane.epoch] = lane.lane
 
     def _apply(self) -> None:

@@ -22,7 +22,7 @@ from posthouse.protocol.outbox import RESEND_FIRST, CallState
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.forgetting import forget
 from posthouse.runtime.steps.resending import bind, due_of, unsettled
-from posthouse.runtime.steps.restoring import begin_life, closed, is_to_be_closed, probe, settle_waiting, unsure
+from posthouse.runtime.steps.restoring import begin_life, is_to_be_closed, probe, settle_waiting, unsure
 from posthouse.runtime.steps.wire import ack, floors_of, word
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Relay:
         self._unsure = False
         self._closed = False
         outbox.on_floor = self._floors_moved
+        outbox.on_moved = self.take_up
         outbox.on_not_flushed = self.take_up
 
     async def open(self) -> None:
@@ -144,7 +145,12 @@ class Relay:
             self._heed(self._store.read(lambda books: [books.call(id) for id in watched]), self._looked)
         if now >= self._ack_again:
             self._ack_again = now + ACK_AGAIN
-            behind = [number for number, lane in self._outbox.lanes.items() if lane.acked < lane.final.floor]
+            life = self._store.identity.epoch
+            behind = [
+                number
+                for number, lane in self._outbox.lanes.items()
+                if lane.acked < lane.final.floor or is_to_be_closed(lane, life)
+            ]
             for number in behind:
                 self._outbox.told.pop(number, None)
             self._to_ack.update(behind)
@@ -336,7 +342,6 @@ class Relay:
                 self._here.service,
                 bound.redriven,
             )
-            self.take_up()
         numbers = {lane.lane for lane in bound.lanes}
         self.hurry(lambda sent: lane_of(sent.place) in numbers)
 
@@ -394,7 +399,7 @@ class Relay:
             self._courier.tell(lane.service, lane.peer.id, told)
 
     def take_up(self) -> None:
-        """The books may hold calls of ours that nobody here knows of: they were committed, and the flush has failed."""
+        """The books may hold calls of ours that nobody here sends: the flush has failed, or answers were taken back."""
         self._adopted = False
         self._take_over = self._timers.time()
 
@@ -402,14 +407,14 @@ class Relay:
 
     async def _adopt(self) -> None:
         """Take over the calls of instances that are gone."""
-        gone, found = await self._store.read(self._orphans)
-        self._adopted = True
-        if gone or found:
-            try:
+        of_ours, self._adopted = not self._adopted, True  # meanwhile there may be more: then we look once more
+        try:
+            gone, found = await self._store.read(lambda books: self._orphans(books, of_ours=of_ours))
+            if gone or found:
                 await self._take_over_calls(gone, found)
-            except PosthouseError:
-                self._adopted = False  # those that were ours already are found by another look only
-                raise
+        except PosthouseError:
+            self._adopted = False
+            raise
 
     async def _take_over_calls(self, gone: Sequence[str], found: Sequence[Call]) -> None:
         here = self._here
@@ -428,10 +433,10 @@ class Relay:
         adopted = {call.place for call in found}
         self.hurry(lambda sent: sent.place in adopted)
 
-    def _orphans(self, books: Books) -> tuple[list[str], list[Call]]:
-        """Return the members that are gone, and the calls that nobody sends."""
+    def _orphans(self, books: Books, *, of_ours: bool) -> tuple[list[str], list[Call]]:
+        """Return the members that are gone, and the calls that nobody sends; those of ours too, if `of_ours`."""
         gone = set(books.dead(self._here.now()))
-        if not gone and self._adopted:
+        if not gone and not of_ours:
             return [], []
         mine = self._here.instance
         sent = self._outbox.sent
@@ -468,16 +473,12 @@ class Relay:
         known = self._outbox.lanes
         moved = {lane.lane for lane in lanes if lane.lane in known and known[lane.lane].peer != lane.peer}
         for lane in lanes:
-            if lane.lane in moved or lane.lane not in known or lane.final.floor > known[lane.lane].final.floor:
+            before = known.get(lane.lane)
+            if before is None or before.final.floor < lane.final.floor or before.closed != lane.closed:
                 self._outbox.known_lane(lane)  # who raised its floor may have died before it was acked
+            elif lane.lane in moved:
+                self._outbox.known_lane(lane)
             self._outbox.waiting |= lane.waiting > 0
-        if moved:
-            self._adopted = False  # answers may have been taken back, which nobody sends again
-        if ended := [lane.lane for lane in lanes if is_to_be_closed(lane, self._store.identity.epoch)]:
-            self._to_ack.update(
-                lane for lane in ended if self._outbox.lanes[lane].acked < self._outbox.lanes[lane].next
-            )
-            self._heed(self._store.commit(lambda books: closed(books, ended), name="close lanes"), self._known)
         final = {lane.lane: lane.final for lane in lanes}
 
         def concerns(sent: Sent) -> bool:
@@ -485,10 +486,6 @@ class Relay:
             return lane in moved or (lane in final and final[lane].holds(number_of(sent.place)))
 
         self.hurry(concerns)
-
-    def _known(self, lanes: list[LaneOut]) -> None:
-        for lane in lanes:
-            self._outbox.known_lane(lane)
 
     def _heed(self, done: asyncio.Future[Any], then: Callable[[Any], None]) -> None:
         done.add_done_callback(lambda done: self._heeded(done, then))

@@ -14,7 +14,7 @@ from posthouse.protocol.inbox import Request, RequestState, waits_for_caller
 from posthouse.protocol.lane import SELF, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState, Heard, Wants, step
 from posthouse.runtime.steps.asking import number_waiting
-from posthouse.runtime.steps.wire import outcome_bytes, outcome_told
+from posthouse.runtime.steps.wire import IS_CLOSED, outcome_bytes, outcome_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +124,8 @@ def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: He
         if stamps.replier_store != peer.id or stamps.replier_epoch != peer.epoch:
             continue
         lane.acked = max(lane.acked, stamps.floor)
+        if message.kind is Kind.CONTROL and message.type == "floor" and message.data == IS_CLOSED:
+            lane.closed = True
         standing = standings.get(stamps.number)
         if standing is None:  # the word `floor`, or a call that was dropped long ago
             continue

@@ -8,9 +8,11 @@ import msgspec
 
 from posthouse.contracts.store import Deceased
 from posthouse.protocol.inbox import RequestState
-from posthouse.protocol.lane import NUMBER_BITS, number_of
+from posthouse.protocol.lane import NUMBER_BITS, number_of, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books, LaneIn
     from posthouse.message.message import Message
@@ -31,26 +33,50 @@ def tops(books: Books, caller: str) -> bytes:
     return _to_bytes([(lane.caller.epoch, lane.next) for lane in books.lanes_in() if lane.caller.id == caller])
 
 
-def close_lost(books: Books, probe: Message, caller: Identity, *, now: Instant) -> None:
-    """Close the lanes of a caller that it does not know any more, since it was put back; see what `probe` says."""
+def undecided(books: Books, lane: int, ranges: Sequence[tuple[int, int]]) -> list[Request]:
+    """Return the requests first..last of a lane that are not decided."""
+    places = [
+        place_of(lane, number)
+        for first, last in ranges
+        for number, known in books.known(lane, first, last).items()
+        if not known.state.decided
+    ]
+    return books.requests_at(places)
+
+
+def close_lost(books: Books, probe: Message, caller: Identity, *, now: Instant) -> list[Request]:
+    """Close the lanes of a caller that it does not know any more, since it was put back; see what `probe` says.
+
+    Returns:
+        What was undecided in them.
+    """
+    ended: list[Request] = []
     known = set(_epochs_of(probe.data)) | {caller.epoch}
     for lane in books.lanes_in():
         if lane.caller.id == caller.id and lane.caller.epoch not in known and not lane.closed:
-            close(books, lane, 0, now=now)
+            ended += close(books, lane, 0, now=now)
             books.save_lane_in(lane)
+    return ended
 
 
-def close(books: Books, lane: LaneIn, top: int, *, now: Instant) -> None:
+def close(books: Books, lane: LaneIn, top: int, *, now: Instant) -> list[Request]:
     """Close a lane whose caller knows no number from `top` on; tell of those that were received all the same.
 
     The lane is not saved yet.
+
+    Returns:
+        What was undecided in it: it has no effect any more.
     """
-    for row in books.requests_listed(lane=lane.lane, limit=_ALL):
+    rows = books.requests_listed(lane=lane.lane, limit=_ALL)
+    for row in reversed(rows):
         if number_of(row.place) >= top:
+            if (parked := books.dead_at(row.place)) is not None and parked.state == "parked":
+                books.drop_dead((parked.number,))
             books.add_dead(_orphan(row, lane.service, now))
     books.forget_requests(lane.lane, below=1 << NUMBER_BITS)
     lane.over.raise_to(max(top, lane.next))
     lane.closed = True
+    return [row for row in rows if not row.state.decided]
 
 
 def _orphan(row: Request, caller: str, now: Instant) -> Deceased:

@@ -16,12 +16,13 @@ from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
-from posthouse.runtime.steps.closing import close, close_lost, tops
+from posthouse.runtime.steps.closing import close, close_lost, tops, undecided
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.deposits import DEPOSIT, keep_refused, key_of, reused
 from posthouse.runtime.steps.wire import (
     CANCELED,
     CLOSES,
+    IS_CLOSED,
     digest_of,
     floors_to_bytes,
     numbers_acked,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 # Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
 _REQUEST, _US, _NEW = Kind.REQUEST, Meant.US, Verdict.NEW
 _RECEIVED, _RUNNING = RequestState.RECEIVED, RequestState.RUNNING
+
+_FIRST_LIFE: Final = 1
 
 AT_ONCE: Final = 256
 """Rows that a handler of acks is to hear of are read so many at a time."""
@@ -192,7 +195,8 @@ class Receiving:
         if lane.closed:
             for each in some:
                 if each.message.lane is not None:
-                    self._say("over", each.message, each.message.lane, lane.over.floor)
+                    said: Word = "floor" if each.message.kind is Kind.ACK else "over"
+                    self._say(said, each.message, each.message.lane, lane.over.floor, IS_CLOSED)
             return
         floor = 0
         requests: list[Arrived] = []
@@ -206,11 +210,11 @@ class Receiving:
             elif message.kind is Kind.ACK:
                 changed |= self._forget(lane, numbers_acked(message))
                 if message.subject == CLOSES:
-                    close(books, lane, message.lane.floor, now=self._here.now())
+                    self._end(close(books, lane, message.lane.floor, now=self._here.now()))
                     changed = True
-                self._say("floor", message, message.lane, lane.over.floor)
+                self._say("floor", message, message.lane, lane.over.floor, IS_CLOSED if lane.closed else b"")
             elif message.type == "probe":
-                close_lost(books, message, Identity(caller.id, newest), now=self._here.now())
+                self._end(close_lost(books, message, Identity(caller.id, newest), now=self._here.now()))
                 self._say("tops", message, message.lane, lane.over.floor, tops(books, caller.id))
             elif message.type == "cancel":
                 self._cancel(lane, msgspec.structs.replace(message, type=message.subject), message.lane)
@@ -358,9 +362,18 @@ class Receiving:
             return False
         if self._here.ack_handlers:
             self._run_for_acks(lane, before, acked.floor, ranges)
+        if self._identity.epoch > _FIRST_LIFE:  # before, all that is acked is decided
+            self._end(undecided(self._books, lane.lane, [(before, acked.floor - 1), *ranges]))
         self._books.forget_requests(lane.lane, below=max(before, acked.floor), ranges=ranges)
         lane.over.merge(acked)
         return True
+
+    def _end(self, rows: Sequence[Request]) -> None:
+        """What was undecided goes, since its caller knows how it ended, or knows nothing of it: end what it asked."""
+        for row in rows:
+            end_calls(self._books, self._books.calls_of(row.place), self.result.lanes, self.result.unwanted)
+            if (letter := self._books.dead_at(row.place)) is not None and letter.state == "parked":
+                self._books.drop_dead((letter.number,))
 
     def _run_for_acks(self, lane: LaneIn, before: int, floor: int, ranges: Sequence[tuple[int, int]]) -> None:
         books = self._books

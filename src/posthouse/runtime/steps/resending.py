@@ -88,6 +88,7 @@ def bind(
             redriven += _redrive(books, lane, floors.get(lane.epoch, Numbers()), bound.forgotten)
         lane.peer = peer
         lane.acked = 0
+        lane.closed = False  # a store that was put back has forgotten that it is
         books.save_lane_out(lane)
         bound.lanes.append(lane)
     retract_runs(books, bound.taken_back)

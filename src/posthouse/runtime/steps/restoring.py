@@ -19,8 +19,6 @@ from posthouse.runtime.steps.resending import unsettled
 from posthouse.runtime.steps.retracting import retract_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books, LaneOut
     from posthouse.protocol.outbox import Call
@@ -114,17 +112,5 @@ def settle_waiting(books: Books, told: Message, now: Instant) -> list[Call]:
 
 
 def is_to_be_closed(lane: LaneOut, epoch: int) -> bool:
-    """Say whether nothing of a lane of an earlier life is open any more, and its replier has not heard so."""
+    """Say whether nothing of a lane of an earlier life is open any more, and its replier has not closed it yet."""
     return lane.epoch != epoch and not lane.closed and lane.final.floor >= lane.next and bool(lane.peer.id)
-
-
-def closed(books: Books, lanes: Sequence[int]) -> list[LaneOut]:
-    """Close lanes whose repliers have taken all that is final in them; return those."""
-    result: list[LaneOut] = []
-    for number in lanes:
-        lane = books.lane_out(number)
-        if lane is not None and is_to_be_closed(lane, books.identity.epoch) and lane.acked >= lane.next:
-            lane.closed = True
-            books.save_lane_out(lane)
-            result.append(lane)
-    return result

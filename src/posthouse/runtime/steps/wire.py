@@ -136,6 +136,9 @@ def ack(
 CLOSES: Final = "closed"
 """The subject of the last ack of a lane: its caller knows no number at or above its floor."""
 
+IS_CLOSED: Final = b"closed"
+"""The data of the word `floor` about a lane that its replier has closed."""
+
 floors_to_bytes: Final = msgspec.msgpack.Encoder().encode
 floors_of: Final = msgspec.msgpack.Decoder(dict[int, Numbers]).decode
 """For each lane of a caller, by the epoch that opened it: what was over in it when the replier was put back."""
