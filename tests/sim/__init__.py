@@ -10,6 +10,7 @@ it takes another step then. What they share outlives them: the broker, the store
     plans       what a seed stands for: who is there, what is asked and when, and what goes wrong
     world       brings it all together: lives through a plan, then lets everything heal and settle
     judge       what must hold then
+    restores    ... also where stores were put back
     run         lives through plans
     rows        each change of a row is a step that protocol/ knows
 

@@ -33,6 +33,29 @@ def plan_of(seed: int) -> Plan:
     return plan
 
 
+def plan_with_restores(seed: int) -> Plan:
+    """Return the plan of a seed in which stores are put back as well."""
+    plan = plan_of(seed)
+    rng = Random(f"restores {seed}")
+    stores = [service for service in plan.places if service != "guest"]
+    for whom in rng.sample(stores, rng.choice((1, 1, 2)) if len(stores) > 1 else 1):
+        at = rng.uniform(0.0, BUSY)
+        plan.events.append(Event(at, "backup", whom))
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            at += rng.choice((0.001, 0.1, 1.0, 2.0)) * rng.uniform(0.5, 1.5)
+            plan.events.append(Event(at, "restore", whom, rng.choice((0.01, 0.3, 1.0))))
+            if rng.random() < 0.3:
+                plan.events.append(Event(at + rng.uniform(0.0, 1.0), "backup", whom))
+    # Whoever asks again under an id that a restored store has forgotten has asked for something new.
+    seen: set[str] = set()
+    plan.asks = [ask for ask in plan.asks if ask.caller == "guest" or not (ask.job.op in seen or seen.add(ask.job.op))]
+    plan.heals_at += 3.0
+    # Who never speaks again hears of no restore: all that ask others do so once more.
+    asks = [Job("last.0", to="stock.do")] if "stock" in plan.places else []
+    plan.asks.append(Ask(plan.heals_at + 1.0, "shop", "call", Job("last", to="prices.do", asks=asks)))
+    return plan
+
+
 def _ask(rng: Random, number: int, places: dict[str, int]) -> Ask:
     caller = "guest" if "guest" in places and rng.random() < 0.3 else "shop"
     at = rng.uniform(0.0, BUSY) if rng.random() < 0.7 else rng.choice((0.5, 1.0, 2.0))

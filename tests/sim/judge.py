@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.wire import outcome_of
 from tests.history.checker import check
 from tests.history.events import Acked, Applied, Effect, Invoked, Left, Told
+from tests.sim.restores import remembered, silences
 from tests.sim.services import Done, Job
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ async def left_in(world: World, service: str) -> Left:
     # What was deposited stays for as long as it can be repeated, and no ack of anybody ends that.
     requests = [each for each in requests if lane_of(each.place) != SELF or not each.state.decided]
     parked = [each for each in requests if each.state is RequestState.PARKED]
+    epoch = store.identity.epoch
+    lanes = await store.read(lambda books: books.lanes_out())
+    world.unclosed[service] = [lane.lane for lane in lanes if lane.epoch != epoch and not lane.closed]
     return Left(store=service, open=len(calls), held=len(requests), parked=tuple(_op_of(each) for each in parked))
 
 
@@ -58,10 +63,22 @@ def open_tickets(place: Place) -> list[str]:
 
 async def read_everything(world: World) -> None:
     """Note the effects, replies and acks in the stores, and what is left there; ask again for all outcomes."""
+    asked = {ask.job.op for ask in world.plan.asks if ask.caller == "guest"}
+    for service in world.services():
+        books = world.someone_of(service).store
+        asked.update(call.id for call in await books.read(lambda books: books.calls_listed(limit=MANY)))
+        letters = await books.read(lambda books: books.dead_letters(limit=MANY))
+        world.letters += [(service, letter) for letter in letters]
     for service in world.services():
         async with world.someone_of(service).store.reading() as rows:
-            for sequence, op, value, run in await rows.execute("SELECT sequence, op, value, run FROM effects"):
-                world.note(None, Effect(op, service, sequence, value, run))
+            ids: Counter[str] = Counter()
+            for sequence, op, value, run, id in await rows.execute("SELECT sequence, op, value, run, id FROM effects"):
+                ids[id] += 1
+                if id in asked:
+                    world.note(None, Effect(op, service, sequence, value, run))
+                else:
+                    world.orphans.append((service, id, op))
+            world.wrong += [f"{id} took effect {count} times in {service}" for id, count in ids.items() if count > 1]
             for op, outcome, value, code in await rows.execute("SELECT op, outcome, value, code FROM applied"):
                 world.note(None, Applied(op, outcome, value, code))
             for (op,) in await rows.execute("SELECT op FROM acked"):
@@ -76,6 +93,8 @@ async def _read_outcomes(world: World, service: str) -> None:
     calls = await world.someone_of(service).store.read(lambda books: books.calls_listed(final=True, limit=MANY))
     for call in calls:
         job = msgspec.json.decode(decode(call.frame).data, type=Job)
+        if call.state is CallState.CONFLICT and job.no == "returned":
+            continue  # it was done, and a no was what it gave
         if _told(job.op, call).outcome == "not done":
             world.refused.add(job.op)
         if job.effect == "row":
@@ -105,9 +124,11 @@ def _told(op: str, call: Call) -> Told:
 
 def judged(world: World) -> list[str]:
     """Return what is wrong with a world that has come to its end."""
-    report = check([*world.records, *_sent_in_handlers(world), *_given_up(world)], "exactly_once")
+    records = [*world.records, *_sent_in_handlers(world), *_given_up(world)]
+    report = check(remembered(records, world.sent), "exactly_once")
     world.counts = report.counts
     wrong = [str(finding) for finding in report.findings]
+    wrong += silences(world)
     wrong += [f"{op} ran under the ids {ids}" for op, ids in world.outside.ids.items() if len(ids) > 1]
     wrong += world.wrong
     if not world.rested:

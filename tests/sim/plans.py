@@ -66,15 +66,18 @@ class Event:
         at: when.
         what: wipe: the broker loses all. cut: a process cannot reach the broker. sever: two services cannot reach each
             other. power: the power is cut under a service. stop: a process ends in order, and comes back.
-            freeze: a process takes no step. jump: the clock of a service jumps.
+            freeze: a process takes no step. jump: the clock of a service jumps. backup: the store of a service is
+            copied. restore: the processes of a service end, and come back with a copy that was made of its store.
         whom: the service.
         length: how long it lasts; of a jump, how far.
+        which: of the copies of a store is put back, from 0; the newest if there are not so many.
     """
 
     at: Seconds
-    what: Literal["wipe", "cut", "sever", "power", "stop", "freeze", "jump"]
+    what: Literal["wipe", "cut", "sever", "power", "stop", "freeze", "jump", "backup", "restore"]
     whom: str = ""
     length: Seconds = 1.0
+    which: int = 1000
 
 
 @dataclass

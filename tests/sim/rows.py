@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from posthouse.message.message import Kind
 from posthouse.message.names import service_of
 from posthouse.protocol import inbox, outbox
+from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import SELF, Numbers, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState
@@ -44,6 +45,9 @@ _CALL_STEPS: Final = frozenset((before, after) for (before, _), after in outbox.
     (CallState.ANSWERED, CallState.DONE),
     (CallState.ANSWERED, CallState.NOT_DONE),
 }
+_AFTER_RESTORES: Final = frozenset({(CallState.REDRIVING, CallState.UNKNOWN), (CallState.WAITING, CallState.UNKNOWN)})
+"""These no table of outbox has: they depend on in which life the call was made."""
+
 _USED: Final = frozenset({CallState.DONE, CallState.NOT_DONE})
 _PENDING: Final = frozenset({CallState.OPEN, CallState.CANCEL_WANTED})
 _REQUEST_STEPS: Final = frozenset((before, after) for (before, _), after in inbox.STEPS.items())
@@ -66,11 +70,15 @@ class Watch:
     Args:
         service: whose it is.
         tell: is told what is wrong.
+
+    Attributes:
+        is_strict: no store has been put back yet: what happens then only must not happen.
     """
 
     def __init__(self, service: str, tell: Callable[[str], None]) -> None:
         self.service = service
         self.steps = 0
+        self.is_strict = True
         self._tell = tell
         self._now: Pages | None = None
         self._flushed: Pages | None = None
@@ -91,7 +99,7 @@ class Watch:
                 return result
             self.steps += 1
             self._now = after = Pages(books)
-            for wrong in changes(before, after):
+            for wrong in changes(before, after, is_strict=self.is_strict):
                 self._tell(f"{self.service}: {name}: {wrong}")
             return result
 
@@ -101,6 +109,11 @@ class Watch:
         """All that is committed is on the disk."""
         self._flushed = self._now
         self._flush_is_unseen = self._now is None
+
+    def put_back(self) -> None:
+        """The store is another one now."""
+        self._now = self._flushed = None
+        self._flush_is_unseen = True
 
     def forget(self) -> None:
         """What was written last may have been rolled back."""
@@ -131,32 +144,34 @@ class _Seen:
 # --- what may become of rows ------------------------------------------------------------------------------------
 
 
-def changes(before: Pages, after: Pages) -> Iterator[str]:
-    """Yield what is wrong with what a step did."""
+def changes(before: Pages, after: Pages, *, is_strict: bool = True) -> Iterator[str]:
+    """Yield what is wrong with what a step did; what only a restore explains, if `is_strict`."""
     for id, call in after.calls.items():
-        yield from _call_change(before.calls.get(id), call)
+        yield from _call_change(before.calls.get(id), call, is_strict=is_strict)
     for id, call in before.calls.items():
         if id not in after.calls and call.state is not CallState.WAITING and not call.state.final:
             yield f"call {id} was {call.state.name} and is gone"
     for number, lane in after.lanes_out.items():
         yield from _lane_out_change(before.lanes_out.get(number), lane, before, after)
-    yield from _keys(after)
+    if is_strict:
+        yield from _keys(after)
     for place, row in after.requests.items():
         yield from _request_change(before.requests.get(place), row, before)
     for place, row in before.requests.items():
         if place not in after.requests:
-            yield from _request_gone(row, after)
+            yield from _request_gone(row, after, is_strict=is_strict)
     for number, lane in after.lanes_in.items():
         yield from _lane_in_change(before.lanes_in.get(number), lane, after)
 
 
-def _call_change(before: Call | None, call: Call) -> Iterator[str]:
+def _call_change(before: Call | None, call: Call, *, is_strict: bool) -> Iterator[str]:
     state = call.state
     if before is None:
         if state not in {CallState.OPEN, CallState.WAITING}:
             yield f"call {call.id} begins as {state.name}"
         return
-    if state is not before.state and (before.state, state) not in _CALL_STEPS:
+    steps = _CALL_STEPS if is_strict else _CALL_STEPS | _AFTER_RESTORES
+    if state is not before.state and (before.state, state) not in steps:
         yield f"call {call.id} was {before.state.name} and is {state.name}"
     if before.place not in {0, call.place}:
         yield f"call {call.id} has another number"
@@ -173,7 +188,7 @@ def _lane_out_change(before: LaneOut | None, lane: LaneOut, old: Pages, new: Pag
     first = 0 if before is None else before.next
     if fresh != list(range(first, lane.next)):
         yield f"{what}: numbers {fresh} were given, from {first}, and the next is {lane.next}"
-    if before is not None:
+    if before is not None and before.peer == lane.peer:
         if not _covers(lane.final, before.final):
             yield f"{what}: what was final is not: {before.final} and {lane.final}"
         if lane.acked < before.acked:
@@ -184,7 +199,9 @@ def _lane_out_change(before: LaneOut | None, lane: LaneOut, old: Pages, new: Pag
     pending = sum(call.state in _PENDING and not call.parked for call in calls)
     if lane.pending != pending:
         yield f"{what}: {pending} calls are under way, and {lane.pending} are counted"
+    newest = max(each.epoch for each in new.lanes_out.values() if each.service == lane.service)
     waiting = sum(call.state is CallState.WAITING and call.service == lane.service for call in new.calls.values())
+    waiting *= lane.epoch == newest
     if lane.waiting != waiting:
         yield f"{what}: {waiting} calls wait, and {lane.waiting} are counted"
 
@@ -219,11 +236,11 @@ def _request_change(before: Request | None, row: Request, old: Pages) -> Iterato
         yield f"{what} was decided, and has another outcome"
 
 
-def _request_gone(row: Request, after: Pages) -> Iterator[str]:
+def _request_gone(row: Request, after: Pages, *, is_strict: bool) -> Iterator[str]:
     lane = lane_of(row.place)
-    if lane == SELF and row.state is RequestState.RUNNING:
-        return  # a run for a reply or an ack is decided and forgotten at once
-    if not row.state.decided:
+    if lane == SELF and (row.state is RequestState.RUNNING or not is_strict):
+        return  # a run for a reply or an ack is decided and forgotten at once; or its answer was taken back
+    if is_strict and not row.state.decided:
         yield f"request {row.id} was {row.state.name} and is gone"
     elif lane != SELF and not after.lanes_in[lane].over.holds(number_of(row.place)):
         yield f"request {row.id} is gone, and its number is not over"
@@ -259,12 +276,12 @@ def too_early(flushed: Pages, message: Message, stamps: Lane) -> Iterator[str]:
         elif message.kind is Kind.CONTROL and call.state is CallState.OPEN:
             yield "that it is not wanted is not on the disk"
         service = service_of(message.type if message.kind is Kind.REQUEST else message.subject)
-        lane = _lane_to(flushed, service, stamps.opened)
+        lane = _lane_to(flushed, service, stamps)
         if lane is not None and stamps.floor > lane.final.floor:
             yield f"it tells the floor {stamps.floor}, and on the disk it is {lane.final.floor}"
     elif message.kind is Kind.ACK:
-        lane = _lane_to(flushed, message.type, stamps.opened)
-        if lane is None or not _covers(lane.final, numbers_acked(message)):
+        lane = _lane_to(flushed, message.type, stamps)
+        if lane is not None and not _covers(lane.final, numbers_acked(message)):
             yield "what it acks is not final on the disk"
     elif message.kind is Kind.REPLY or message.type in {"over", "floor"}:
         yield from _told_too_early(flushed, message, stamps)
@@ -289,6 +306,9 @@ def _told_too_early(flushed: Pages, message: Message, stamps: Lane) -> Iterator[
         yield "that outcome is not on the disk"
 
 
-def _lane_to(flushed: Pages, service: str, opened: int) -> LaneOut | None:
-    lanes = (lane for lane in flushed.lanes_out.values() if (lane.service, lane.epoch) == (service, opened))
-    return next(lanes, None)
+def _lane_to(flushed: Pages, service: str, stamps: Lane) -> LaneOut | None:
+    """Return the lane that stamps name, unless it leads to another life of its store by now: that does not listen."""
+    for lane in flushed.lanes_out.values():
+        if (lane.service, lane.epoch) == (service, stamps.opened):
+            return lane if lane.peer == Identity(stamps.replier_store, stamps.replier_epoch) else None
+    return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.history.events import Record
 
 SCHEMA: Final = (
-    "CREATE TABLE effects (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, value TEXT, run TEXT)",
+    "CREATE TABLE effects (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, value TEXT, run TEXT, id TEXT)",
     "CREATE TABLE applied (op TEXT, outcome TEXT, value TEXT, code TEXT)",
     "CREATE TABLE acked (op TEXT)",
     "CREATE TABLE sent (op TEXT)",
@@ -149,7 +149,8 @@ class Scene:
             if job.no:
                 await db.execute("INSERT INTO other VALUES (?)", (job.op,))
             elif job.effect == "row":
-                await db.execute("INSERT INTO effects (op, value, run) VALUES (?, ?, ?)", (job.op, value, run))
+                row = (job.op, value, run, ctx.id)
+                await db.execute("INSERT INTO effects (op, value, run, id) VALUES (?, ?, ?, ?)", row)
             for op in sent:
                 await db.execute("INSERT INTO sent VALUES (?)", (op,))
             if job.hold:
@@ -162,9 +163,9 @@ class Scene:
         try:
             done = await ctx.call(operation, job, timeout=asker.timeout or None)
         except PosthouseError as error:
-            self._note(refused(job.op, error))
+            self._note(structs.replace(refused(job.op, error), provisional=True))
             raise
-        self._note(Told(job.op, "done", done.value, echo=done.op))
+        self._note(Told(job.op, "done", done.value, echo=done.op, provisional=True))
 
     async def _send(self, service: str, job: Job, ctx: Context, run: str) -> str:
         op = f"{job.op}~{run}"

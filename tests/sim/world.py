@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from posthouse.clock import Seconds
-    from posthouse.contracts.store import Books
+    from posthouse.contracts.store import Books, Deceased
     from posthouse.message.message import Message
     from tests.history.events import Record
     from tests.sim.plans import Ask, Event, Plan
@@ -103,10 +103,14 @@ class World:
         points: how many points were passed.
         sent: what runs of handlers have sent, as their tables say.
         refused: operations that were not done, as the books of those who asked say.
+        letters: (service, dead letter) of all stores at the end.
+        unclosed: lanes of earlier lives of each store that are not closed.
+        orphans: (service, id, operation) of effects that nobody in the present stores has asked for.
         dropped: how many tasks of programs were canceled in the middle.
         rested: it came to rest.
         counts: how much there was of what, once it was judged.
         broker: the engine that all share.
+        backups: of the stores, by service: when each was made, and what it holds.
         clocks: what time it is, by service; the instances of one share a machine, and so a clock.
     """
 
@@ -121,6 +125,9 @@ class World:
         self.points = 0
         self.sent: set[str] = set()
         self.refused: set[str] = set()
+        self.unclosed: dict[str, list[int]] = {}
+        self.letters: list[tuple[str, Deceased]] = []
+        self.orphans: list[tuple[str, str, str]] = []
         self.dropped = 0
         self.rested = False
         self.counts = Counts()
@@ -132,6 +139,7 @@ class World:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ProcessLoop)
         self.loop = loop
+        self.backups: dict[str, list[tuple[float, bytes]]] = {}
         self.network = Network(self, Random(f"network {plan.seed}"))
         self.outside = Outside()
         self.places = [
@@ -218,6 +226,31 @@ class World:
         if death.power:
             self.disk.power_cut(process.service)
         self.failed(process)
+
+    def _back_up(self, service: str) -> None:
+        """Copy what a store has committed."""
+        database: Any = self.disk.database(service)
+        self.backups.setdefault(service, []).append((self.loop.time(), database.committed()))
+
+    def _restore(self, service: str, event: Event) -> None:
+        """Put a copy of a store back; whoever opens it begins a new life of it."""
+        copies = self.backups.get(service)
+        if not copies:
+            return
+        at, copy = copies[min(event.which, len(copies) - 1)]
+        self.note(None, Fault(kind="restore", what=service, backup_at=at))
+        for place in self.places:
+            if place.service == service and place.process is not None:
+                self._end(place.process, Death("", back=event.length))
+        database: Any = self.disk.database(service)
+        database._flushed = copy
+        database.power_cut()
+        database.connection.execute("UPDATE posthouse_store SET machine = 'backup'")
+        database._flushed = database.connection.serialize("main")
+        for watch in self.watches.values():
+            watch.is_strict = False
+        if service in self.watches:
+            self.watches[service].put_back()
 
     def _end(self, process: Process, death: Death) -> None:
         if process.is_dead or process.is_closed:
@@ -380,6 +413,10 @@ class World:
             case "freeze":
                 for place in here[:1]:
                     await self._freeze(place, event.length)
+            case "backup":
+                self._back_up(event.whom)
+            case "restore":
+                self._restore(event.whom, event)
             case "jump":
                 self.clocks[event.whom].ahead += event.length
 
@@ -479,7 +516,7 @@ class World:
                 self.trace(None, "replays", left.store, *left.parked)
                 await self.someone_of(left.store).store.commit(_replay_all, name="replay", flush=True)
                 return False
-        return not any(left.open or left.held > len(left.parked) for left in all_left)
+        return not any(left.open or left.held > len(left.parked) or self.unclosed[left.store] for left in all_left)
 
     def services(self) -> list[str]:
         """Return the services that have stores."""
