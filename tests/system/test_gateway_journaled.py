@@ -272,8 +272,8 @@ async def test_a_client_that_goes_away_as_its_outcome_comes_loses_it_not(monkeyp
         calls, key = journal_of(door).outbox, {"idempotency-key": "k"}
         fill = calls.fill
 
-        def filled_as_the_client_goes(id: str, outcome: bytes, epoch: int) -> None:
-            fill(id, outcome, epoch)
+        def filled_as_the_client_goes(id: str, outcome: bytes, epoch: int, **how: Any) -> None:
+            fill(id, outcome, epoch, **how)
             asking.cancel()
 
         monkeypatch.setattr(calls, "fill", filled_as_the_client_goes)

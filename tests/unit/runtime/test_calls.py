@@ -29,7 +29,6 @@ from posthouse import (
 from posthouse.errors import (
     ConfigError,
     InvalidDataError,
-    NotBuiltError,
     NotDurableError,
     TooLargeError,
     UnavailableError,
@@ -563,22 +562,6 @@ async def test_a_caller_whose_contract_says_another_mode_is_refused(house: House
 
     with pytest.raises(ContractError, match=f"{mode} for its service, and volatile for this caller"):
         await getattr(client, verb)(Operation("prices.quote", Order, None, mode="volatile"), Order("tea"))
-
-
-async def test_a_journaled_event_is_refused_before_anything_starts(house: House):
-    prices, audit = Service("prices"), Service("audit")
-    quoted = prices.event("quoted", Price, mode="journaled")
-
-    @audit.on(quoted)
-    async def note(price: Price) -> None: ...
-
-    host = await house.open()
-    with pytest.raises(NotBuiltError, match=r"audit\.note is declared journaled"):
-        await host.serve(audit)
-    assert await host.transport.queues() == []
-    assert host.directory.contracts == {}
-    with pytest.raises(NotBuiltError):
-        await host.client("prices").publish(quoted, Price("tea", 1.0))
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from posthouse.clock import Instant
     from posthouse.protocol.epoch import Identity
 
-Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "floor", "cancel", "tops"]
+Word: TypeAlias = Literal[
+    "pending", "parked", "over", "conflict", "resync", "floor", "cancel", "probe", "tops", "pull", "heads"
+]
 """What a control message says; its `type`.
 
 - pending: the request is stored and undecided. parked: the same, and it waits for an operator.
@@ -28,7 +30,8 @@ Word: TypeAlias = Literal["pending", "parked", "over", "conflict", "resync", "fl
 - resync: you do not mean this life of mine; its stamps say which it is.
 - floor: I have taken your ack; its stamps say up to where.
 - cancel: do not do it, if you have not begun.
-- tops: so far I have received your lanes; it answers the word `probe`.
+- probe: I was put back; how far have you received my lanes? Those that I do not name are lost. tops: so far.
+- pull: these events I miss. heads: so my streams stand; it comes behind the events (steps/pulling.py).
 """
 
 _DIGEST_SIZE: Final = 16
