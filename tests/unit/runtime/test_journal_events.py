@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec import Struct
 
-from posthouse import Context, Event, Reject, Service, UsageError
+from posthouse import Context, Event, Gap, Reject, Service, UsageError
+from posthouse.contracts.store import Books
 from posthouse.errors import IdReusedError
 from posthouse.message.codec import decode
 from posthouse.message.message import Kind
+from posthouse.protocol.inbox import RequestState
+from posthouse.runtime.steps import intervening, telling
+from posthouse.runtime.steps.intervening import Did
 from posthouse.testing.faults import Faults
 from posthouse.testing.watched import Record
 from tests.house import House, lossy, until
@@ -30,10 +35,14 @@ LATER = 12.0
 quoted: Event[Price] = Event("prices.quoted", Price, mode="journaled")
 
 
-def publisher(**how: Any) -> Service:
+brief: Event[Price] = Event("prices.quoted", Price, mode="journaled", retain="2m")
+"""The same one, and kept for a shorter time."""
+
+
+def publisher() -> Service:
     """Return a service that publishes; nobody else may."""
     prices = Service("prices")
-    prices.event("quoted", Price, mode="journaled", **how)
+    prices.event("quoted", Price, mode="journaled")
     return prices
 
 
@@ -64,14 +73,15 @@ class Audit:
         assert await self.heard(house) == wanted
 
 
-async def publish(house: House, numbers: Any, *, host: int = 0) -> None:
-    client = house.hosts[host].client("prices")
-    await asyncio.gather(*(client.publish(quoted, Price(number)) for number in numbers))
+async def publish(house: House, numbers: Any, *, event: Event[Price] = quoted) -> None:
+    client = house.hosts[0].client("prices")
+    await asyncio.gather(*(client.publish(event, Price(number)) for number in numbers))
 
 
-def drop_events(house: House, which: Any, *, host: int = 0) -> None:
-    """Lose the events on the direct path of a host for whose number this is true."""
-    direct, send = house.hosts[host].transport.direct, house.hosts[host].transport.direct.send
+def drop_events(house: House, which: Callable[[int], bool]) -> None:
+    """Lose the events on the direct path of the publisher for whose number this is true."""
+    direct = house.hosts[0].transport.direct
+    send = direct.send
 
     def send_some(peer: str, frame: bytes) -> None:
         message = decode(frame)
@@ -340,3 +350,386 @@ def _answer(value: Any) -> Any:
         return value
 
     return answer
+
+
+# --- where a subscription begins ------------------------------------------------------------------------
+
+
+async def test_a_new_subscription_does_not_hear_what_was_published_before_it(house: House):
+    audit = Audit()
+    await house.serve(publisher())
+    await publish(house, range(5))
+
+    await house.serve(audit.service)
+    await publish(house, range(5, 8))
+
+    await audit.hears(house, range(5, 8))
+
+
+async def test_a_subscription_from_the_first_one_hears_all_that_is_kept(house: House):
+    audit = Audit(start="first")
+    await house.serve(publisher())
+    await publish(house, range(5))
+
+    await house.serve(audit.service)
+    await publish(house, range(5, 8))
+
+    await audit.hears(house, range(8))
+
+
+async def test_a_subscription_that_is_there_before_its_publisher_misses_nothing(house: House):
+    audit = Audit()
+    await house.serve(audit.service)
+    host = await house.serve(publisher())
+
+    await host.client("prices").publish(quoted, Price(1))
+
+    await audit.hears(house, [1])
+
+
+async def test_a_subscription_made_while_its_publisher_is_away_hears_what_was_told_since_and_nothing_old(house: House):
+    audit = Audit()
+    host = await house.serve(publisher())
+    await publish(house, [1])
+    await host.close()
+    await asyncio.sleep(120)
+    await house.serve(audit.service)
+    await asyncio.sleep(120)
+
+    host = await house.serve(publisher())
+    await host.client("prices").publish(quoted, Price(2))
+
+    await audit.hears(house, [2])
+
+
+# --- retention ------------------------------------------------------------------------------------------
+
+
+def gaps_of(audit: Audit, *, fails: int = 0, attempts: int = 5) -> list[Gap]:
+    """Have a service write down what gaps it is told of; the first so many times it fails."""
+    gaps, failures = list[Gap](), [None] * fails
+
+    @audit.service.on_gap(quoted, attempts=attempts)
+    async def lost(gap: Gap) -> None:
+        if failures:
+            failures.pop()
+            raise ValueError("not yet")
+        gaps.append(gap)
+
+    return gaps
+
+
+async def lose_some(house: House, audit: Audit) -> None:
+    """Publish three that are heard, four that are dropped while nobody is there, and one that is heard again."""
+    await house.serve(publisher())
+    away = await house.serve(audit.service)
+    await publish(house, range(3), event=brief)
+    await audit.hears(house, range(3))
+    await away.close()
+    await publish(house, range(3, 7), event=brief)
+    await asyncio.sleep(200)
+    await publish(house, [7], event=brief)
+    await house.serve(audit.service)
+    await audit.hears(house, [0, 1, 2, 7])
+
+
+async def test_what_was_dropped_before_it_was_heard_is_told_to_the_handler_of_gaps(house: House):
+    audit = Audit()
+    gaps = gaps_of(audit)
+
+    await lose_some(house, audit)
+
+    assert [(gap.event, gap.publisher, gap.first, gap.last) for gap in gaps] == [("prices.quoted", "prices", 3, 6)]
+    assert await house.dead() == []
+
+
+async def test_the_handler_of_gaps_is_tried_again_and_nothing_is_left_of_it(house: House):
+    audit = Audit()
+    gaps = gaps_of(audit, fails=2)
+
+    await lose_some(house, audit)
+
+    assert len(gaps) == 1
+    assert await house.requests("audit.on_gap.prices.quoted") == []
+
+
+async def test_what_was_dropped_before_it_was_heard_is_a_dead_letter_where_nobody_hears_of_gaps(house: House):
+    audit = Audit()
+
+    await lose_some(house, audit)
+
+    [letter] = await house.dead("audit.note")
+    assert (letter.state, letter.code) == ("failed", "event.lost")
+    assert "prices.quoted 3 to 6" in letter.reason
+
+
+async def test_no_more_is_kept_of_a_topic_than_its_bytes(house: House, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(telling, "EVENT_BYTES", 1000)
+    await house.serve(publisher())
+    await publish(house, range(100))
+    await asyncio.sleep(130)
+
+    [stream] = await house.read("prices", lambda books: books.streams("prices.quoted"))
+    kept = await house.read("prices", lambda books: books.events(stream.stream, 0, 100, 1000))
+
+    assert stream.next == 100
+    assert [event.place & 0xFFFF for event in kept] == list(range(stream.first, 100))
+    assert sum(len(event.frame) for event in kept) == stream.bytes
+    assert 500 < stream.bytes <= 1000
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------
+
+
+def failing(*, bad: Any = (2,), **how: Any) -> tuple[Service, list[int], list[int]]:
+    """Return a service whose handler fails at some events until they are taken out of `bad`; what ran, and `bad`."""
+    audit, ran, fails = Service("audit"), list[int](), list[int](bad)
+
+    async def note(price: Price) -> None:
+        ran.append(price.number)
+        if price.number in fails:
+            raise ValueError("it broke")
+
+    audit.on(quoted, **how)(note)
+    return audit, ran, fails
+
+
+async def test_an_event_at_which_its_handler_fails_is_tried_again(house: House):
+    audit, ran, fails = failing()
+    await house.serve(publisher())
+    await house.serve(audit)
+    await publish(house, range(4))
+    await until(_answer(ran), lambda ran: ran.count(2) == 2)
+    fails.clear()
+
+    await house.settled("audit.note")
+
+    assert Counter(ran) == {0: 1, 1: 1, 2: 3, 3: 1}
+    assert await house.dead() == []
+
+
+async def test_an_event_that_fails_for_good_is_parked_and_passed_by(house: House):
+    audit, ran, _fails = failing(attempts=2)
+    await house.serve(publisher())
+    await house.serve(audit)
+    await publish(house, range(6))
+
+    [letter] = await house.bury(1)
+    await asyncio.sleep(LATER)
+
+    assert (letter.operation, letter.state, letter.attempts) == ("audit.note", "parked", 2)
+    assert Counter(ran) == {0: 1, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
+    [feed] = await house.read("audit", lambda books: books.feeds("audit.note"))
+    assert (feed.over.floor, feed.over.ranges) == (6, [])
+    assert [row.state for row in await house.requests("audit.note")] == [RequestState.PARKED]
+
+
+async def operate(house: House, step: Callable[[Books], Did]) -> Did:
+    """Do something to the store of the subscriber, as an operator does it from another process."""
+    await house.read("audit", lambda books: None)
+    return await house._stores["audit"].commit(step, name="operator", flush=True)
+
+
+async def test_a_parked_event_that_is_replayed_runs_again_and_is_gone(house: House):
+    audit, ran, fails = failing(attempts=1)
+    await house.serve(publisher())
+    await house.serve(audit)
+    await publish(house, range(3))
+    [letter] = await house.bury(1)
+    fails.clear()
+    now = house.hosts[0].seams.clock.now()
+
+    did = await operate(house, lambda books: intervening.replay(books, int(letter.handle), now=now))
+    await until(lambda: house.requests("audit.note"), lambda rows: rows == [])
+    await asyncio.sleep(LATER)
+
+    assert did is Did.DONE
+    assert Counter(ran) == {0: 1, 1: 1, 2: 2}
+    assert await house.dead() == []
+
+
+async def test_a_parked_event_that_is_given_up_is_gone_and_nobody_is_told(house: House):
+    audit, ran, _fails = failing(attempts=1)
+    await house.serve(publisher())
+    await house.serve(audit)
+    await publish(house, range(3))
+    [letter] = await house.bury(1)
+    answers: list[Any] = []
+    here = house.hosts[1].journals.get("audit").here  # pyright: ignore[reportOptionalMemberAccess]
+
+    did = await operate(house, lambda books: intervening.drop(books, int(letter.handle), here, answers))
+    await asyncio.sleep(LATER)
+
+    assert (did, answers) == (Did.DONE, [])
+    assert await house.requests("audit.note") == []
+    assert await house.dead() == []
+    assert Counter(ran) == {0: 1, 1: 1, 2: 1}
+
+
+async def test_an_event_that_failed_for_good_can_be_heard_anew(house: House):
+    audit, ran, fails = failing(attempts=1, exhausted="fail")
+    await house.serve(publisher())
+    await house.serve(audit)
+    await publish(house, range(3))
+    [letter] = await house.bury(1)
+    fails.clear()
+    here = house.hosts[1].journals.get("audit").here  # pyright: ignore[reportOptionalMemberAccess]
+
+    did = await operate(house, lambda books: intervening.replay_as_new(books, int(letter.handle), here, id="anew"))
+    await until(_answer(ran), lambda ran: ran.count(2) == 2)
+    await until(lambda: house.requests("audit.note"), lambda rows: rows == [])
+
+    assert did is Did.DONE
+    assert await house.dead() == []
+
+
+async def test_a_parked_run_of_the_handler_of_gaps_can_be_given_up(house: House):
+    audit = Audit()
+    gaps_of(audit, fails=1, attempts=1)
+    await lose_some(house, audit)
+    [letter] = await house.bury(1)
+    here = house.hosts[-1].journals.get("audit").here  # pyright: ignore[reportOptionalMemberAccess]
+
+    did = await operate(house, lambda books: intervening.drop(books, int(letter.handle), here, []))
+
+    assert (letter.operation, did) == ("audit.on_gap.prices.quoted", Did.DONE)
+    assert await house.requests("audit.on_gap.prices.quoted") == []
+
+
+async def test_an_event_at_which_instances_die_is_parked_and_the_others_are_heard(house: House):
+    audit, bombed, ran = Service("audit"), asyncio.Event(), list[int]()
+
+    @audit.on(quoted)
+    async def note(price: Price) -> None:
+        await asyncio.sleep(5)
+        if price.number == 1:
+            bombed.set()
+            await asyncio.sleep(1000)
+        ran.append(price.number)
+
+    await house.serve(publisher())
+    host = await house.serve(audit)
+    await publish(house, range(3))
+    for _ in range(3):
+        await bombed.wait()
+        bombed.clear()
+        await host.die()
+        host = await house.serve(audit)
+    [letter] = await house.bury(1)
+    await until(_answer(ran), lambda ran: set(ran) >= {0, 2})
+    await asyncio.sleep(LATER)
+
+    assert (letter.operation, letter.code) == ("audit.note", "handler.deadly")
+    assert Counter(ran) == {0: 1, 2: 1}
+
+
+async def test_one_slow_subscription_does_not_hold_up_another_one_of_its_service(house: House):
+    audit = Service("audit", capacity=1000)
+    may_end, slow, fast = asyncio.Event(), list[int](), list[int]()
+
+    @audit.on(quoted, start="first", concurrency=2)
+    async def hold(price: Price) -> None:
+        await may_end.wait()
+        slow.append(price.number)
+
+    @audit.on(quoted, start="first", concurrency=2)
+    async def note(price: Price) -> None:
+        fast.append(price.number)
+
+    await house.serve(publisher())
+    for first in range(0, 2000, 100):
+        await publish(house, range(first, first + 100))
+    await house.serve(audit)
+
+    await until(_answer(fast), lambda fast: len(fast) >= 2000)
+    assert slow == []
+    may_end.set()
+    await until(_answer(slow), lambda slow: len(slow) >= 2000)
+    await asyncio.sleep(LATER)
+    assert sorted(fast) == sorted(slow) == list(range(2000))
+
+
+# --- handlers that do more ------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_hears_an_event_calls_and_its_call_is_made_once_though_it_runs_again(house: House):
+    audit, stock = Service("audit", schema=["CREATE TABLE heard (number INTEGER)"]), Service("stock")
+    asked: list[int] = []
+    ran: list[int] = []
+
+    @stock.handler
+    async def take(price: Price) -> int:
+        asked.append(price.number)
+        await asyncio.sleep(30)
+        return price.number * 2
+
+    @audit.on(quoted)
+    async def note(price: Price, ctx: Context) -> None:
+        ran.append(price.number)
+        doubled = await ctx.call(take, price, timeout="5m")
+        db = await ctx.transaction()
+        await db.execute("INSERT INTO heard VALUES (?)", (doubled,))
+        if ran.count(price.number) == 1:
+            raise ValueError("not yet")
+
+    await house.serve(publisher())
+    await house.serve(stock)
+    host = await house.serve(audit)
+    await publish(house, [4])
+    await until(_answer(asked), bool)
+    await host.drain(grace=5.0)
+    await host.close()
+    await house.serve(audit)
+    await until(lambda: house.rows("audit", "SELECT number FROM heard"), bool)
+    await asyncio.sleep(LATER)
+
+    assert await house.rows("audit", "SELECT number FROM heard") == [(8,)]
+    assert asked == [4]
+
+
+async def test_what_a_handler_of_events_publishes_and_sends_commits_with_it(house: House):
+    audit, stock, sold = Service("audit"), Service("stock"), list[str]()
+    noted = audit.event("noted", Price, mode="journaled")
+
+    @stock.on(noted)
+    async def hear(price: Price) -> None:
+        sold.append(f"noted {price.number}")
+
+    @stock.handler
+    async def take(price: Price) -> None:
+        sold.append(f"took {price.number}")
+
+    ran: list[int] = []
+
+    @audit.on(quoted)
+    async def note(price: Price, ctx: Context) -> None:
+        ran.append(price.number)
+        await ctx.publish(noted, price)
+        await ctx.send(take, price)
+        if len(ran) < 3:
+            raise ValueError("not yet")
+
+    await house.serve(publisher())
+    await house.serve(stock)
+    await house.serve(audit)
+    await publish(house, [5])
+    await until(_answer(sold), lambda sold: len(sold) >= 2)
+    await asyncio.sleep(LATER)
+
+    assert sorted(sold) == ["noted 5", "took 5"]
+
+
+async def test_a_drain_lets_events_end_and_leaves_the_others_to_the_next_instance(house: House):
+    audit = Audit()
+    await house.serve(publisher())
+    host = await house.serve(audit.service)
+    publishing = asyncio.create_task(publish(house, range(50)))
+    await until(_answer(audit.ran), bool)
+    await host.drain()
+    await host.close()
+    await publishing
+    assert len(await house.requests("audit.note")) < 50
+
+    await house.serve(audit.service)
+
+    await audit.hears(house, range(50))
