@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from posthouse.cli.output import ahead, size
+from posthouse.cli.why import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ def of_subscriptions(rows: Sequence[SubscriptionRow], now: Instant) -> Iterator[
             if row.undecided or row.parked:
                 yield Seen(
                     row.name,
-                    f"not declared any more, and {row.undecided + row.parked:,} events are left in its store",
+                    f"not declared any more, and it has {count(row.undecided + row.parked, 'event')} left in its store",
                     f"Declare it again, or forget it: `posthouse subscriptions drop {row.name}`.",
                 )
         elif lost_at and lost_at < now + SOON:

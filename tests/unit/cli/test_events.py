@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from posthouse import Context, Event, Service, UsageError
 from posthouse.cli import listing, streams
+from posthouse.cli.conversation import conversations
 from posthouse.cli.events import EventSeen, event
 from posthouse.cli.feeds import SubscriptionRow, subscriptions
 from posthouse.cli.messages import resolve
@@ -87,6 +88,7 @@ async def test_an_event_is_shown_at_its_publisher_and_at_each_subscription(house
 
     found = {text: await seen(house, text) for text in ("good", "broken", "slow")}
     listed = await listing.listed(await stores_of(house), service="", state="", limit=10)
+    as_requests = await conversations(await stores_of(house), "slow")
 
     assert [each.heard[0].state for each in found.values()] == ["had", "parked", "running"]
     assert [each.number for each in found.values()] == [0, 1, 2]
@@ -94,6 +96,7 @@ async def test_an_event_is_shown_at_its_publisher_and_at_each_subscription(house
     assert found["slow"].data == msgspec.Raw(b'{"text":"slow"}')
     assert found["slow"].until == found["slow"].told + 3600
     assert await resolve(await stores_of(house), "go") == "good"
+    assert as_requests == []
     assert {(row.id, row.caller, row.operation, row.state) for row in listed} == {
         ("broken", "paper", "reader.note", "parked"),
         ("slow", "paper", "reader.note", "running"),

@@ -121,7 +121,7 @@ def subscription(behind: int, *, lost_at: float = 0.0, **changed: Any) -> Subscr
         (subscription(FAR), "10,000 events behind", "posthouse inbox audit"),
         (subscription(FAR, instances=0), "10,000 events behind", "Start audit."),
         (subscription(1, lost_at=NOON + 60), "prices drops the oldest of them in 60 s", "posthouse inbox audit"),
-        (subscription(1, declared=False, parked=2), "2 events are left", "posthouse subscriptions drop audit.note"),
+        (subscription(1, declared=False, parked=2), "it has 2 events left", "posthouse subscriptions drop audit.note"),
     ],
 )
 def test_a_subscription_that_should_be_seen_to_is_told(row: SubscriptionRow, says: str, does: str):
