@@ -222,8 +222,8 @@ def lost(story: Story, operation: Operation) -> str:
     asked = operation.asked_at
     if story.may_have_lost(operation.keeper, asked=asked, known=operation.stored_at):
         return ""
-    if operation.is_deposit and story.wiped(after=asked):
-        return ""
+    if operation.is_deposit and (story.wiped(after=asked) or story.restored(operation.service, after=asked)):
+        return ""  # what confirmed it was the engine, which may have handed it over after the backup
     if operation.has("done"):
         return f"it was done, {operation.service} was restored, and it was neither done again nor told to be a conflict"
     return "it was accepted, and there is neither an effect nor a decision"

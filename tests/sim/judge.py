@@ -40,6 +40,8 @@ async def left_in(world: World, service: str) -> Left:
     # What was deposited stays for as long as it can be repeated, and no ack of anybody ends that.
     requests = [each for each in requests if lane_of(each.place) != SELF or not each.state.decided]
     parked = [each for each in requests if each.state is RequestState.PARKED]
+    if parked:  # while a floor stands still, an ack of what lies above it may be lost, and is not repeated
+        requests = [each for each in requests if not each.state.decided]
     epoch = store.identity.epoch
     lanes = await store.read(lambda books: books.lanes_out())
     world.unclosed[service] = [lane.lane for lane in lanes if lane.epoch != epoch and not lane.closed]

@@ -306,7 +306,10 @@ class Inbox:
             )
         for id in received.conflicts:
             _log.error("%s: request %s has the number of another one, and was not taken", self._here.service, id)
-        self._moved(received.lanes, received.unwanted)
+        if received.unwanted:  # whoever is told so acts on it
+            self._run(_nothing, lambda _: self._moved(received.lanes, received.unwanted), name="answer", flush=True)
+        else:
+            self._moved(received.lanes, ())
         self.look(received.backlog)
         if not received.backlog <= self._places.keys() | self._unserved:
             self._look_for_unserved()

@@ -87,7 +87,7 @@ class Outbox:
     Attributes:
         sent: what is under way from here, by place.
         lanes: as they were last seen, by number.
-        told: what each lane's replier was last told to be final: the floor, and how many above it.
+        told: what each lane's replier was last told to be final: in which life of it, the floor, and how many above it.
         waiting: calls may be there that have no number yet.
         on_work: told which of our operations have work now.
         on_floor: told which lanes' floors may have moved.
@@ -98,7 +98,7 @@ class Outbox:
     def __init__(self, journal_store: Store, here: Here, courier: Courier, *, seams: Seams) -> None:
         self.sent: dict[int, Sent] = {}
         self.lanes: dict[int, LaneOut] = {}
-        self.told: dict[int, tuple[int, int]] = {}
+        self.told: dict[int, tuple[int, int, int]] = {}
         self.waiting = False
         self.on_work: Callable[[Iterable[str]], None] = _nobody
         self.on_floor: Callable[[Iterable[LaneOut]], None] = _nobody
@@ -186,7 +186,7 @@ class Outbox:
         """Send what a step has stored and numbered."""
         for lane in asking.lanes:
             self.known_lane(lane)
-            self.told[lane.lane] = (lane.final.floor, 0)  # it rides on the requests
+            self.told[lane.lane] = (lane.peer.epoch, lane.final.floor, 0)  # it rides on the requests
         calls: list[Call] = []
         for stored in asking.stored:
             if (call := stored.call) is None:

@@ -72,7 +72,7 @@ class Relay:
         self._timer: Timer | None = None
         self._ack_timer: Timer | None = None
         self._to_ack: set[int] = set()
-        self._floors: dict[int, int] = {}  # of lanes, as they are on the disk
+        self._floors: dict[int, tuple[Identity, int]] = {}  # of lanes, as they are on the disk, and for whom
         self._ack_again = 0.0
         self._take_over = 0.0
         self._forget = 0.0
@@ -146,11 +146,11 @@ class Relay:
         if now >= self._ack_again:
             self._ack_again = now + ACK_AGAIN
             life = self._store.identity.epoch
-            behind = [
+            behind = self._outdated() | {
                 number
                 for number, lane in self._outbox.lanes.items()
                 if lane.acked < lane.final.floor or is_to_be_closed(lane, life)
-            ]
+            }
             for number in behind:
                 self._outbox.told.pop(number, None)
             self._to_ack.update(behind)
@@ -197,7 +197,9 @@ class Relay:
 
     def _stamped(self, call: Call, lane: LaneOut) -> Message:
         """Return a request as it is now, with a floor that is on the disk: answers are applied without a flush."""
-        flushed = msgspec.structs.replace(lane, final=Numbers(min(lane.final.floor, self._floors.get(lane.lane, 0))))
+        peer, floor = self._floors.get(lane.lane, (lane.peer, 0))
+        floor = min(lane.final.floor, floor) if peer == lane.peer else 0
+        flushed = msgspec.structs.replace(lane, final=Numbers(floor))
         if call.state is CallState.REDRIVING:  # it was in time once
             message = stamped(call, flushed, identity=self._store.identity, peer=self._here.peer)
             return msgspec.structs.replace(message, deadline=0.0)
@@ -223,13 +225,17 @@ class Relay:
         instances = self._here.directory.instances
         peers = self._here.directory.peers
         self.hurry(lambda sent: (not sent.peer or sent.peer not in peers) and bool(instances(sent.service)))
-        lives = {each.store: each.store_epoch for each in self._here.directory.all_instances if each.store}
-        for lane in self._outbox.lanes.values():  # one that was put back must hear of us, though nothing is under way
-            if not lane.closed and lane.peer.id and lives.get(lane.peer.id, 0) > lane.peer.epoch:
-                self._outbox.told.pop(lane.lane, None)
-                self._to_ack.add(lane.lane)
+        for lane in self._outdated():
+            self._outbox.told.pop(lane, None)
+            self._to_ack.add(lane)
         if self._to_ack:
             self.ack()
+
+    def _outdated(self) -> set[int]:
+        """Return the lanes to stores that were put back since: they must hear of us, though nothing is under way."""
+        lives = {each.store: each.store_epoch for each in self._here.directory.all_instances if each.store}
+        lanes = self._outbox.lanes.values()
+        return {lane.lane for lane in lanes if lane.peer.id and lives.get(lane.peer.id, 0) > lane.peer.epoch}
 
     # --- numbers for what waits ---------------------------------------------------------------------------
 
@@ -371,10 +377,15 @@ class Relay:
 
     def _send_acks(self, lanes: list[LaneOut]) -> None:
         identity = self._store.identity
+        outdated = self._outdated()
         for lane in lanes:
-            self._floors[lane.lane] = lane.final.floor
-            now = (lane.final.floor, _weight(lane.final))
-            if lane.closed or not lane.peer.id or self._outbox.told.get(lane.lane) == now:
+            self._floors[lane.lane] = lane.peer, lane.final.floor
+            now = (lane.peer.epoch, lane.final.floor, _weight(lane.final))
+            if (
+                (lane.closed and lane.lane not in outdated)
+                or not lane.peer.id
+                or self._outbox.told.get(lane.lane) == now
+            ):
                 continue
             self._outbox.told[lane.lane] = now
             stamps = Lane(

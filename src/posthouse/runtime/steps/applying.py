@@ -132,8 +132,11 @@ def _apply_to(books: Books, lane: LaneOut, messages: Sequence[Message], here: He
         if message.kind is not _REPLY and message.type == "parked":
             if standing.state.asked and not standing.parked:
                 standing.parked = True
-                lane.pending -= 1
-                updates.append((standing.state, b"", 0, True, standing.place))
+                if standing.state is CallState.REDRIVING:
+                    updates.append((standing.state, *_first_outcome(books, standing), True, standing.place))
+                else:
+                    lane.pending -= 1
+                    updates.append((standing.state, b"", 0, True, standing.place))
                 result.parked.append(standing.place)
             continue
         if message.kind is _REPLY:

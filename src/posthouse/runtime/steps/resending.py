@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from posthouse.contracts.store import Deceased
 from posthouse.protocol.lane import Numbers, number_of
 from posthouse.protocol.outbox import CallState, Heard, step
+from posthouse.runtime.steps.lives import make_unsure, was_put_back
 from posthouse.runtime.steps.retracting import retract_runs
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def bind(
             bound.taken_back.extend(_take_back(books, lane))
         if lane.peer.id == peer.id and floors is not None:
             redriven += _redrive(books, lane, floors.get(lane.epoch, Numbers()), bound.forgotten)
+            if was_put_back(books):  # it may have lanes again that we have forgotten, and that it had closed
+                make_unsure(books, lane.service)
         lane.peer = peer
         lane.acked = 0
         lane.closed = False  # a store that was put back has forgotten that it is
