@@ -13,6 +13,7 @@ import apsw
 
 from posthouse.backends.sqlite.store.forgetting import forget
 from posthouse.backends.sqlite.store.many import insert
+from posthouse.backends.sqlite.store.reading import read
 from posthouse.backends.sqlite.store.sums import CALL_STATES, WANTS, call_of, call_row, select, sum_of
 from posthouse.backends.sqlite.store.waiting import ADD, HALF, WHOLE, WaitingBooks
 from posthouse.contracts.store import Standing
@@ -109,7 +110,7 @@ class CallBooks(WaitingBooks):
     def calls_at(self, places: Sequence[int]) -> list[Call]:
         """Return the calls at these places, in order; those that are not there are left out."""
         sql = self._sql
-        return [call_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+        return [call for place in places for call in read(sql, AT, (place,), call_of)]
 
     def redrive(self, lane: int, first: int, last: int) -> list[int]:
         """Make the calls first..last of a lane that are done re-driving ones; return their numbers, rising."""
@@ -126,19 +127,18 @@ class CallBooks(WaitingBooks):
         """Return calls of a lane that are not final, those behind the number `after`, in order."""
         found: list[Call] = []
         for first, last in _open_ranges(lane, after):
-            rows = self._sql.execute(UNSETTLED, (first, last, limit - len(found))).fetchall()
-            found += map(call_of, rows)
+            found += read(self._sql, UNSETTLED, (first, last, limit - len(found)), call_of)
             if len(found) >= limit:
                 break
         return found
 
     def call(self, id: str) -> Call | None:
         """Return a call by its id, numbered or waiting."""
-        return next(map(call_of, self._sql.execute(BY_ID, (id,)).fetchall()), None)
+        return next(iter(read(self._sql, BY_ID, (id,), call_of)), None)
 
     def calls_of(self, work: int) -> list[Call]:
         """Return the calls that were made for a delivery, in the order in which they were made; final ones too."""
-        calls = list(map(call_of, self._sql.execute(BY_WORK, (work,)).fetchall()))
+        calls = read(self._sql, BY_WORK, (work,), call_of)
         calls.sort(key=lambda call: (call.created, call.id))
         return calls
 
@@ -147,7 +147,7 @@ class CallBooks(WaitingBooks):
     ) -> list[Call]:
         """Return calls for people, newest first."""
         asked = {"service": service, "final": final, "state": state, "limit": limit}
-        return list(map(call_of, self._sql.execute(_LISTED, asked).fetchall()))
+        return read(self._sql, _LISTED, asked, call_of)
 
     def key_is_free(self, service: str, key: str) -> bool:
         """Say whether no call of this key towards a service waits, or is numbered and neither answered nor final."""
@@ -156,7 +156,7 @@ class CallBooks(WaitingBooks):
     def key_holder(self, service: str, key: str) -> Call | None:
         """Return the call that others of its key towards a service wait for; None when the key is free."""
         asked = {"service": service, "key": key}
-        return next(map(call_of, self._sql.execute(KEY_HOLDER, asked).fetchall()), None)
+        return next(iter(read(self._sql, KEY_HOLDER, asked, call_of)), None)
 
     def forget_calls(self, *, lane: int, below: int, before: Instant, keep_bytes: int) -> int:
         """Drop final calls below a number of a lane that are older, or beyond the newest `keep_bytes`."""

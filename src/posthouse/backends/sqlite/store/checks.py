@@ -9,6 +9,7 @@ import apsw
 
 from posthouse.backends.sqlite.store.copies import Facts, connected, facts_of
 from posthouse.backends.sqlite.store.damage import damaged_rows
+from posthouse.backends.sqlite.store.faults import FAILURES
 from posthouse.backends.sqlite.store.tables import VERSION
 from posthouse.errors import StorageError
 
@@ -47,7 +48,7 @@ def look_at_all(path: Path, *, is_backup: bool) -> Looked:
             faults = [text for (text,) in connection.execute(_INTEGRITY).fetchall() if text != "ok"]
             if not faults and facts.format == VERSION:  # rows of an older format have other columns
                 faults = damaged_rows(connection.cursor(), most=_MOST)
-    except apsw.Error as error:
+    except FAILURES as error:
         return Looked(facts, [f"SQLite cannot read it: {error}"])
     except StorageError as error:
         return Looked(facts, [str(error)])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from posthouse.backends.sqlite.store.reading import faults
 from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, event_of, letter_of, request_of, select
-from posthouse.errors import StoreDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,11 +31,5 @@ def damaged_rows(sql: Sql, *, most: int) -> list[str]:
     """
     found: list[str] = []
     for statement, row_of in _TABLES:
-        for row in sql.execute(statement):
-            try:
-                row_of(row)
-            except StoreDamagedError as error:
-                found.append(str(error))
-                if len(found) >= most:
-                    return found
+        found += islice(faults(sql, statement, row_of), most - len(found))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.backends.sqlite.store.lanes import NONE, pack_ranges, unpack_ranges
+from posthouse.backends.sqlite.store.lanes import NONE, NOT_AS_WRITTEN, pack_ranges, unpack_ranges, unreadable
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.streams import Feed, Subscribed
 from posthouse.protocol.epoch import Identity
@@ -154,5 +154,8 @@ def _runs(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
 
 def _feed(row: Sequence[Any]) -> Feed:
     lane, store, epoch, subscription, topic, floor, ranges, following, head = row
-    over = Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
+    try:
+        over = Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
+    except NOT_AS_WRITTEN as error:
+        raise unreadable(f"feed of {subscription} on {topic}, lane", row) from error
     return Feed(lane, Identity(store, epoch), subscription, topic, over, following, head)

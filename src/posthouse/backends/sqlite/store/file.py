@@ -20,7 +20,7 @@ import apsw
 from posthouse.backends.sqlite.faults import check_engine
 from posthouse.backends.sqlite.identity import stands
 from posthouse.backends.sqlite.place import make_directory, make_file
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 from posthouse.backends.sqlite.store.identity import Whereabouts
 from posthouse.backends.sqlite.store.processes import Process, is_gone, machine_id
 from posthouse.backends.sqlite.store.rows import UserSql
@@ -240,7 +240,7 @@ class FileEngine:
             raise UnavailableError(f"another process has been writing to {self.path} for more than {_PATIENCE:.0f} s")
         try:
             self._connect(prepare)
-        except apsw.Error as error:
+        except FAILURES as error:
             raise told(error, self.path) from error
         finally:
             self._turnstile.leave()

@@ -8,6 +8,7 @@ import msgspec
 
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.store import LaneIn, LaneOut
+from posthouse.errors import StoreDamagedError
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.lane import Numbers
 
@@ -20,6 +21,9 @@ pack_ranges: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
 unpack_ranges: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 NONE: Final = pack_ranges([])
+
+NOT_AS_WRITTEN: Final = (TypeError, ValueError)
+"""What reading a value raises that nobody can have written."""
 
 _OUT: Final = "lane, service, epoch, peer_store, peer_epoch, next, floor, ranges, pending, waiting, acked, closed"
 OUT_TO: Final = select(_OUT, "FROM posthouse_lanes_out WHERE service = ? AND epoch = ?")
@@ -127,6 +131,13 @@ def _numbers(floor: int, ranges: bytes) -> Numbers:
 
 
 def _out(row: Sequence[Any]) -> LaneOut:
+    try:
+        return _lane_out(row)
+    except NOT_AS_WRITTEN as error:
+        raise unreadable("lane out", row) from error
+
+
+def _lane_out(row: Sequence[Any]) -> LaneOut:
     lane, service, epoch, store, life, following, floor, ranges, pending, waiting, acked, closed = row
     return LaneOut(
         lane,
@@ -143,5 +154,22 @@ def _out(row: Sequence[Any]) -> LaneOut:
 
 
 def _in(row: Sequence[Any]) -> LaneIn:
+    try:
+        return _lane_in(row)
+    except NOT_AS_WRITTEN as error:
+        raise unreadable("lane in", row) from error
+
+
+def _lane_in(row: Sequence[Any]) -> LaneIn:
     lane, store, epoch, service, following, floor, ranges, closed = row
     return LaneIn(lane, Identity(store, epoch), service, following, _numbers(floor, ranges), closed == 1)
+
+
+def unreadable(what: str, row: Sequence[Any]) -> StoreDamagedError:
+    """Return the error that says that a row holds what nobody can have written.
+
+    Args:
+        what: it is.
+        row: begins with its number.
+    """
+    return StoreDamagedError(f"the {what} {row[0]} is damaged: it cannot be read")

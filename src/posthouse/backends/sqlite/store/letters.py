@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from posthouse.backends.sqlite.store.reading import read
 from posthouse.backends.sqlite.store.sums import LETTER, letter_of, letter_row, select
 from posthouse.contracts.store import Key
 
@@ -51,16 +52,14 @@ class LetterBooks:
         """Return dead letters, oldest first, those behind the number `after`."""
         if cause:
             asked = {"cause": cause, "operation": operation, "after": after, "limit": limit}
-            found = self._sql.execute(LETTERS_BY_CAUSE, asked)
-        elif operation:
-            found = self._sql.execute(LETTERS_OF, (operation, after, limit))
-        else:
-            found = self._sql.execute(LETTERS, (after, limit))
-        return list(map(letter_of, found.fetchall()))
+            return read(self._sql, LETTERS_BY_CAUSE, asked, letter_of)
+        if operation:
+            return read(self._sql, LETTERS_OF, (operation, after, limit), letter_of)
+        return read(self._sql, LETTERS, (after, limit), letter_of)
 
     def dead_letter(self, number: int) -> Deceased | None:
         """Return one."""
-        return next(map(letter_of, self._sql.execute(LETTER_AT, (number,)).fetchall()), None)
+        return next(iter(read(self._sql, LETTER_AT, (number,), letter_of)), None)
 
     def drop_dead(self, numbers: Sequence[int]) -> None:
         """Forget dead letters."""
@@ -68,7 +67,7 @@ class LetterBooks:
 
     def dead_at(self, place: int) -> Deceased | None:
         """Return the newest dead letter of a request."""
-        return next(map(letter_of, self._sql.execute(LETTER_OF, (place,)).fetchall()), None)
+        return next(iter(read(self._sql, LETTER_OF, (place,), letter_of)), None)
 
 
 class KeyBooks:

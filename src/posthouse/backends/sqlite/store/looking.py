@@ -14,7 +14,7 @@ import apsw
 
 from posthouse.backends.sqlite.faults import check_engine
 from posthouse.backends.sqlite.store.books import SqliteBooks
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 from posthouse.backends.sqlite.store.identity import Whereabouts
 from posthouse.backends.sqlite.store.processes import Process, is_gone, machine_id
 from posthouse.backends.sqlite.store.tables import APPLICATION, VERSION
@@ -92,7 +92,7 @@ class Looking:
             [[id, epoch, *before]] = connection.execute(
                 "SELECT id, epoch, machine, device, inode FROM posthouse_store"
             ).fetchall()
-        except apsw.Error as error:
+        except FAILURES as error:
             raise told(error, path) from error
         self.identity = Identity(id, epoch)
         self.is_elsewhere = Whereabouts(*before) != Whereabouts(machine_id(), found.st_dev, found.st_ino)
@@ -117,7 +117,7 @@ class Looking:
                 return step(SqliteBooks(connection.cursor(), self.identity, process=Process(), gone=_is_gone))
             finally:
                 connection.execute("ROLLBACK")
-        except apsw.Error as error:
+        except FAILURES as error:
             raise told(error, self._path) from error
 
     def _opened(self) -> Connection:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from posthouse.backends.sqlite.store.many import insert
+from posthouse.backends.sqlite.store.reading import read, remains
 from posthouse.backends.sqlite.store.sums import (
     REQUEST,
     REQUEST_STATES,
@@ -126,19 +127,19 @@ class RequestBooks:
     def requests_at(self, places: Sequence[int]) -> list[Request]:
         """Return the requests at these places, in order; those that are not there are left out."""
         sql = self._sql
-        return [request_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+        return [request for place in places for request in read(sql, AT, (place,), request_of)]
 
     def remains(self, place: int) -> Request | None:
         """Return a request as it lies there, damaged or not."""
-        return next(map(remains_of, self._sql.execute(AT, (place,)).fetchall()), None)
+        return next(map(remains_of, remains(self._sql, AT, (place,))), None)
 
     def request(self, id: str) -> Request | None:
         """Return a request by its id; looks at all of them."""
-        return next(map(request_of, self._sql.execute(_BY_ID, (id,)).fetchall()), None)
+        return next(iter(read(self._sql, _BY_ID, (id,), request_of)), None)
 
     def claimable(self, operation: str, now: Instant, limit: int, *, suspects: bool = False) -> list[Request]:
         """Return received and suspended requests of an operation that are due, the one that is due first first."""
-        return list(map(request_of, self._sql.execute(CLAIMABLE, (operation, now, suspects, limit)).fetchall()))
+        return read(self._sql, CLAIMABLE, (operation, now, suspects, limit), request_of)
 
     def next_due(self, operation: str) -> Instant | None:
         """Return when the next received or suspended request of an operation is due; None when there is none."""
@@ -195,7 +196,7 @@ class RequestBooks:
 
     def held_by(self, instance: str) -> list[Request]:
         """Return the requests that an instance runs, without their frames."""
-        return list(map(request_of, self._sql.execute(HELD, (instance,)).fetchall()))
+        return read(self._sql, HELD, (instance,), request_of)
 
     def forget_requests(self, lane: int, *, below: int, ranges: Sequence[tuple[int, int]] = ()) -> None:
         """Drop the rows of a lane below a number, and those in ranges."""
@@ -225,7 +226,7 @@ class RequestBooks:
         first, last = (0, _LAST) if lane is None else (place_of(lane, 0), place_of(lane + 1, 0) - 1)
         places = {"first": first, "last": last, "limit": limit}
         asked = {"operation": operation, "decided": decided, "state": state, **places}
-        return list(map(request_of, self._sql.execute(_LISTED, asked).fetchall()))
+        return read(self._sql, _LISTED, asked, request_of)
 
     def holders(self) -> set[str]:
         """Return who runs requests."""

@@ -12,9 +12,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import apsw
-
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 from posthouse.backends.sqlite.store.tails import SlotTail
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ class Round:
             self._do(self._undo, then=self._undone)
             return
         if error is not None:
-            waiter.set_exception(told(error, self._engine.path) if isinstance(error, apsw.Error) else error)
+            waiter.set_exception(told(error, self._engine.path) if isinstance(error, FAILURES) else error)
             self._break(error)
             return
         self._left -= 1
@@ -172,7 +170,7 @@ class Round:
                 tail.result = tail.step(self._books)
                 self._engine.theirs.check_deferred()
             except Exception as error:
-                tail.lost = told(error, self._engine.path) if isinstance(error, apsw.Error) else error
+                tail.lost = told(error, self._engine.path) if isinstance(error, FAILURES) else error
             else:
                 self._engine.sql.execute("RELEASE tail")
                 return True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
 
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -149,4 +149,4 @@ class Steps:
             sql.execute("RELEASE one")
 
     def _told(self, error: Exception) -> Exception:
-        return told(error, self._engine.path) if isinstance(error, apsw.Error) else error
+        return told(error, self._engine.path) if isinstance(error, FAILURES) else error

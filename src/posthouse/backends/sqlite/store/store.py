@@ -7,11 +7,9 @@ import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-import apsw
-
 from posthouse.backends.sqlite.store.books import SqliteBooks
 from posthouse.backends.sqlite.store.engine import do
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 from posthouse.backends.sqlite.store.groups import Groups
 from posthouse.backends.sqlite.store.identity import identify
 from posthouse.backends.sqlite.store.looking import Looking
@@ -209,7 +207,7 @@ class _Snapshot:
             raise UsageError("this reading is over: its statements belong within `async with`")
         try:
             return await do(self._engine, run, *values)
-        except apsw.Error as error:
+        except FAILURES as error:
             raise told(error, self._engine.path) from error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
+from posthouse.backends.sqlite.store.reading import read, remains
 from posthouse.backends.sqlite.store.sums import event_of, event_row, select
 from posthouse.contracts.streams import Stream
 from posthouse.errors import StoreDamagedError, UsageError
@@ -94,7 +95,7 @@ class PublisherBooks:
         found: list[Told] = []
         start, end = place_of(stream, first), place_of(stream, last)
         while (left := limit - len(found)) > 0:
-            rows = self._sql.execute(EVENTS, (start, end, left)).fetchall()
+            rows = remains(self._sql, EVENTS, (start, end, left))
             for row in rows:
                 _add_sound(found, row)
             if len(rows) < left:
@@ -104,7 +105,7 @@ class PublisherBooks:
 
     def event(self, id: str) -> Told | None:
         """Return the newest event with this id."""
-        return next(map(event_of, self._sql.execute(EVENT_NAMED, (id,)).fetchall()), None)
+        return next(iter(read(self._sql, EVENT_NAMED, (id,), event_of)), None)
 
     def first_since(self, stream: Stream, at: Instant) -> int:
         """Return the lowest number that is kept and was not stored before `at`; `next` when there is none.

@@ -10,7 +10,7 @@ Source for CRC-32 against bit rot: J. Stone, C. Partridge, "When the CRC and TCP
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -24,6 +24,8 @@ from posthouse.protocol.outbox import Call, CallState, Wants
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+T = TypeVar("T")
+
 _pack: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
 _values: Final[Callable[[Any], tuple[Any, ...]]] = msgspec.structs.astuple
 
@@ -32,9 +34,17 @@ REQUEST: Final = ", ".join(Request.__struct_fields__)
 LETTER: Final = ", ".join(("number", *(name for name in Deceased.__struct_fields__ if name != "number")))
 """The columns of a row, in the order of the struct's fields; behind them stand the sums."""
 
-CALL_STATES: Final[Mapping[int, CallState]] = {int(state): state for state in CallState}
-WANTS: Final[Mapping[int, Wants]] = {int(wants): wants for wants in Wants}
-REQUEST_STATES: Final[Mapping[int, RequestState]] = {int(state): state for state in RequestState}
+
+class _ByNumber(dict[int, T]):
+    """Values by number; a number of a row that stands for nothing is damage."""
+
+    def __missing__(self, number: object) -> T:
+        raise StoreDamagedError(f"a row is damaged: its state is {number!r}, and there is no such state")
+
+
+CALL_STATES: Final[Mapping[int, CallState]] = _ByNumber({int(state): state for state in CallState})
+WANTS: Final[Mapping[int, Wants]] = _ByNumber({int(wants): wants for wants in Wants})
+REQUEST_STATES: Final[Mapping[int, RequestState]] = _ByNumber({int(state): state for state in RequestState})
 """By number: to look one up here takes a tenth of what its class takes."""
 
 
@@ -69,11 +79,16 @@ def call_of(row: Sequence[Any]) -> Call:
     """
     (place, id, service, operation, state, wants, frame, digest, work, nth, key, deadline, created, owner) = row[:14]
     parked, outcome, epoch, sum, frame_sum, outcome_sum = row[14:]
-    if (
-        crc32(_pack((place, id, service, operation, wants, digest, work, nth, key, created))) != sum
-        or crc32(frame) != frame_sum
-        or crc32(outcome) != outcome_sum
-    ):
+    try:
+        is_sound = (
+            crc32(_pack((place, id, service, operation, wants, digest, work, nth, key, created))) == sum
+            and crc32(frame) == frame_sum
+            and crc32(outcome) == outcome_sum
+            and state in CALL_STATES
+        )
+    except TypeError:  # a value of another type than was written
+        is_sound = False
+    if not is_sound:
         raise damaged("call", place, id)
     return Call(
         max(place, 0),
@@ -113,13 +128,18 @@ def request_of(row: Sequence[Any]) -> Request:
     Raises:
         StoreDamagedError: the row is damaged.
     """
-    place, id, operation, _state, digest, frame = row[:6]
+    place, id, operation, state, digest, frame = row[:6]
     outcome, sum, frame_sum, outcome_sum = row[15:]
-    if (
-        crc32(_pack((place, id, operation, digest))) != sum
-        or crc32(frame) != frame_sum
-        or crc32(outcome) != outcome_sum
-    ):
+    try:
+        is_sound = (
+            crc32(_pack((place, id, operation, digest))) == sum
+            and crc32(frame) == frame_sum
+            and crc32(outcome) == outcome_sum
+            and state in REQUEST_STATES
+        )
+    except TypeError:  # a value of another type than was written
+        is_sound = False
+    if not is_sound:
         raise damaged("request", place, id)
     return remains_of(row)
 
@@ -127,7 +147,8 @@ def request_of(row: Sequence[Any]) -> Request:
 def remains_of(row: Sequence[Any]) -> Request:
     """Return the request of a row, whether it is damaged or not."""
     place, id, operation, state, digest, frame = row[:6]
-    return Request(place, id, operation, REQUEST_STATES[state], digest, frame, *row[6:16])
+    known = REQUEST_STATES.get(state, RequestState.PARKED)  # what is in no state there is, nobody may run
+    return Request(place, id, operation, known, digest, frame, *row[6:16])
 
 
 def letter_row(letter: Deceased, number: int) -> tuple[Any, ...]:
@@ -187,7 +208,11 @@ def event_of(row: Sequence[Any]) -> Told:
         StoreDamagedError: the row is damaged.
     """
     place, at, id, sum, frame = row
-    if crc32(frame, crc32(_pack((place, at, id)))) != sum:
+    try:
+        is_sound = crc32(frame, crc32(_pack((place, at, id)))) == sum
+    except TypeError:  # a value of another type than was written
+        is_sound = False
+    if not is_sound:
         raise damaged("event", place, id)
     return Told(place, id, frame, at)
 

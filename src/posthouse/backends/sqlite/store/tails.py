@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import apsw
-
 from posthouse.backends.sqlite.store.engine import do
-from posthouse.backends.sqlite.store.faults import told
+from posthouse.backends.sqlite.store.faults import FAILURES, told
 from posthouse.errors import StoreHeldError, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +123,7 @@ class SlotTail:
         try:
             return run(sql, values)
         except Exception as error:
-            failure = told(error, self._engine.path) if isinstance(error, apsw.Error) else error
+            failure = told(error, self._engine.path) if isinstance(error, FAILURES) else error
             if not self._engine.connection.in_transaction:
                 self.lost = self.lost or failure
             raise failure from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from posthouse.backends.sqlite.store.reading import read
 from posthouse.backends.sqlite.store.sums import CALL, call_of, call_row, select
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class WaitingBooks:
         """Take out the oldest that may be numbered: those without a key, and the first of each key that is free."""
         sql = self._sql
         places = [place for (place,) in sql.execute(READY, (service, limit)).fetchall()]
-        calls = [call_of(row) for place in places for row in sql.execute(AT, (place,)).fetchall()]
+        calls = [call for place in places for call in read(sql, AT, (place,), call_of)]
         sql.executemany(TAKE_OUT, [(place,) for place in places])
         for call in calls:
             if call.key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.store import Books
 from posthouse.errors import StorageError, StoreDamagedError
 from posthouse.protocol.outbox import CallState
-from posthouse.testing.conformance.stores.bench import call, lane_with, request, running
+from posthouse.testing.conformance.stores.bench import SHOP, call, lane_with, request, running
 from posthouse.testing.conformance.stores.letters import letter
 from posthouse.testing.conformance.stores.streams import told
 from tests.unit.backends.sqlite.store.conftest import OpenStore
@@ -196,3 +197,114 @@ async def test_a_value_of_an_event_that_has_changed_is_told(column: str, value: 
     assert len(await store.read(lambda books: books.damage())) == 1
     with pytest.raises(StoreDamagedError):
         await store.read(lambda books: books.event("0af1" if column == "id" else told(0).id))
+
+
+# --- values that cannot have been written ---------------------------------------------------------------
+
+NO_TEXT = "CAST(x'ff0af1' AS TEXT)"
+"""A byte of it has turned, and it is UTF-8 no more."""
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("posthouse_calls", "id"),
+        ("posthouse_calls", "owner"),
+        ("posthouse_requests", "id"),
+        ("posthouse_requests", "operation"),
+        ("posthouse_requests", "reply_to"),
+        ("posthouse_dead", "reason"),
+    ],
+)
+async def test_a_text_that_is_none_any_more_is_told_with_the_row(
+    table: str, column: str, path: Path, open_file: OpenStore
+):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    change(path, f"UPDATE {table} SET {column} = {NO_TEXT}")
+
+    with pytest.raises(StoreDamagedError, match=r"is damaged: its checksum") as refusal:
+        await store.read(lambda books: look(books, table))
+    assert refusal.value.place == (1 if table == "posthouse_dead" else CALL.place)
+    assert len(await store.read(lambda books: books.damage())) == 1
+
+
+async def test_what_is_left_of_a_request_is_read_though_a_text_of_it_is_none(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    change(path, f"UPDATE posthouse_requests SET operation = {NO_TEXT}")
+    left = await store.read(lambda books: books.remains(REQUEST.place))
+
+    assert left is not None
+    assert (left.id, left.frame, left.operation) == (REQUEST.id, REQUEST.frame, "\ufffd\n\ufffd")
+
+
+async def test_an_event_whose_id_is_no_text_any_more_is_left_out(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(lambda books: books.add_events([told(number) for number in range(3)]), name="fill")
+
+    change(path, f"UPDATE posthouse_events SET id = {NO_TEXT} WHERE place = ?", told(1).place)
+
+    assert await store.read(lambda books: books.events(1, 0, 9, 9)) == [told(0), told(2)]
+
+
+async def test_a_text_of_a_lane_that_is_none_any_more_is_told_as_damage(path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    change(path, f"UPDATE posthouse_lanes_out SET service = {NO_TEXT}")
+
+    with pytest.raises(StoreDamagedError, match=r"a text in .* is damaged"):
+        await store.read(lambda books: books.lanes_out())
+
+
+@pytest.mark.parametrize("table", ["posthouse_lanes_out", "posthouse_lanes_in"])
+async def test_ranges_of_a_lane_that_cannot_be_read_are_told_with_the_lane(
+    table: str, path: Path, open_file: OpenStore
+):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    change(path, f"UPDATE {table} SET ranges = x'91'")
+
+    with pytest.raises(StoreDamagedError, match=r"the lane (in|out) \d is damaged"):
+        await store.read(lambda books: (books.lanes_out(), books.lanes_in()))
+
+
+async def test_a_feed_that_cannot_be_read_is_told_by_its_subscription_and_no_other_is(path: Path, open_file: OpenStore):
+    store = await open_file()
+
+    def make(books: Books) -> None:
+        for name in ("mail.note", "mail.count"):
+            books.open_feed(name, "prices.quoted", SHOP, 0)
+
+    await store.commit(make, name="make")
+
+    change(path, "UPDATE posthouse_feeds SET ranges = x'91' WHERE subscription = 'mail.note'")
+
+    with pytest.raises(StoreDamagedError, match=r"the feed of mail\.note on prices\.quoted"):
+        await store.read(lambda books: books.feeds("mail.note"))
+    assert len(await store.read(lambda books: books.feeds("mail.count"))) == 1
+
+
+READS: dict[str, Callable[[Books], object]] = {
+    "calls": lambda books: books.calls_listed(),
+    "requests": lambda books: books.requests_listed(),
+    "known": lambda books: books.known(1, 0, 9),
+    "standings": lambda books: books.standings(1, 0, 9),
+    "tallies": lambda books: books.call_tallies(),
+}
+
+
+@pytest.mark.parametrize("read", list(READS))
+async def test_a_state_that_there_is_not_is_told_as_damage(read: str, path: Path, open_file: OpenStore):
+    store = await open_file()
+    await store.commit(fill, name="fill")
+
+    for table in ("posthouse_calls", "posthouse_requests"):
+        change(path, f"UPDATE {table} SET state = 77")
+
+    with pytest.raises(StoreDamagedError, match=r"is damaged"):
+        await store.read(READS[read])
