@@ -209,7 +209,7 @@ def test_what_no_store_knows_is_status_2_and_a_short_beginning_of_several_is_too
     no_store = posthouse("inbox", "pricse", cwd=place)
 
     assert (unknown.status, several.status, no_store.status) == (2, 2, 4)
-    assert "no store here knows a request 'no-such-id'" in unknown.err
+    assert "no store here knows a request or an event 'no-such-id'" in unknown.err
     assert ids[0] in several.err
     assert "did you mean 'prices'" in no_store.err
 

@@ -24,8 +24,7 @@ _LEFT: Final = {
     " --as-new asks the same once more",
     "overtaken": "{} replayed, given up or canceled by somebody else meanwhile",
     "not asked": "{} left: a store was restored, and until its caller asks for it again it must not run",
-    "no request": "{} left: it is no request that could be made anew, but an event, or was run for a reply, an ack or a"
-    " gap",
+    "no request": "{} left: nothing that could be made anew, but run for a reply, an ack or a gap, or word of lost events",
 }
 
 
