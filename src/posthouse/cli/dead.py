@@ -24,7 +24,7 @@ _LEFT: Final = {
     " --as-new asks the same once more",
     "overtaken": "{} replayed, given up or canceled by somebody else meanwhile",
     "not asked": "{} left: a store was restored, and until its caller asks for it again it must not run",
-    "no request": "{} left: nothing that could be made anew, but run for a reply, an ack or a gap, or word of lost events",
+    "no request": "{} left: nothing to make anew, but run for a reply, an ack or a gap, or word of lost events",
 }
 
 
