@@ -33,6 +33,18 @@ OTHERS: Final[Mapping[str, tuple[str, str]]] = {
         "A service hears an event that nobody publishes; it would wait for ever.",
         "Mend the name of the event, or announce the service that publishes it.",
     ),
+    "call.not_redriven": (
+        "A service was put back to before calls that are settled and not kept any more: what they did may be lost.",
+        "Compare both sides for these numbers, put right what is missing, and drop the dead letter.",
+    ),
+    "request.orphaned": (
+        "A caller was put back to before it asked for this; the text says whether it took effect.",
+        "Put right what is too much, or tell the caller, and drop the dead letter.",
+    ),
+    "event.lost": (
+        "Events were dropped by retention or lost by a restore of their publisher before a subscription had them.",
+        "Read the publisher's present state, and drop the dead letter; an `on_gap` handler is told instead.",
+    ),
     "route.conflict": ("Two operations have the same route, so that only one of them is reached.", "Change one."),
     "system": ("The system refused something that the command needs.", "Its text says what, and of which file."),
     "internal": (

@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "backup": Command("posthouse.cli.backup:backup", "copy the stores of services, which may run meanwhile"),
     "verify": Command("posthouse.cli.verify:verify", "read a backup, or all stores, and say what is wrong where"),
     "restore": Command("posthouse.cli.restore:restore", "put the stores of a backup back"),
+    "restores": Command("posthouse.cli.restores:restores", "show what follows from restores, and what to look at"),
     "explain": Command("posthouse.cli.explain:explain", "say what an error code means and what to do"),
     "_serve": Command("posthouse.cli.serve:serve", "", hidden=True),
     "_announce": Command("posthouse.cli.announce:announce", "", hidden=True),

@@ -27,8 +27,15 @@ def trees() -> Iterator[ast.Module]:
 
 
 def codes_written() -> set[str]:
-    """Return the codes that are given as text: as `code=`, or in the place of the code."""
+    """Return the codes that are given as text, or by the name of one: as `code=`, or in the place of the code."""
     found: set[str] = set()
+    named = {
+        node.target.id: node.value.value
+        for node in (node for tree in trees() for node in ast.walk(tree))
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
     for node in (node for tree in trees() for node in ast.walk(tree)):
         if not isinstance(node, ast.Call):
             continue
@@ -37,6 +44,8 @@ def codes_written() -> set[str]:
         if place is not None and len(node.args) > place:
             given.append(node.args[place])
         found |= {each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+        names = [named.get(each.id) for each in given if isinstance(each, ast.Name) and each.id.isupper()]
+        found |= {each for each in names if isinstance(each, str)}
     return found - {""}
 
 
