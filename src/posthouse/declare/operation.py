@@ -34,7 +34,7 @@ Priority: TypeAlias = Literal["high", "normal", "low"]
 DEFAULT_MODE: Final = "journaled"
 """The mode of an operation that does not say one."""
 
-DEFAULT_EVENT_MODE: Final = "queued"
+DEFAULT_EVENT_MODE: Final = "journaled"
 """The mode of an event that does not say one."""
 
 PROMISES: Final[Mapping[Mode, Promise]] = {
@@ -185,7 +185,7 @@ class Event(Generic[_T]):
         data: the type of what it tells.
         mode: what a delivery promises.
         key: the field that is the ordering key; not in this version.
-        retain: how long it can be asked for again; only journaled events are kept at all.
+        retain: how long its publisher keeps it for subscriptions that are away; only journaled events are kept at all.
 
     Raises:
         DeclarationError: a type that cannot be read or written, or an argument that is none of the above.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from posthouse.declare.service import Service
 from posthouse.errors import NotBuiltError, UsageError
+from posthouse.message.message import Mode
 from posthouse.message.names import check_part
 from posthouse.runtime import watchdog
 from posthouse.runtime.host import Host
@@ -70,6 +71,8 @@ async def _connected(
             await host.serve(service)
         elif isinstance(service, Service) and service.events:
             await host.announce(service)
+            if any(event.promise is Mode.JOURNALED for event in service.events.values()):
+                await host.join(name)  # whoever hears them asks this process for what it misses
         yield host.client(name)
         await host.drain()
 

@@ -35,7 +35,7 @@ Fault: TypeAlias = Literal[
 
 - crash before commit: the handler has ended, and its instance dies before that is stored; another one takes over.
 - crash after commit: it is stored, and the instance dies before anybody hears of it.
-- lose request, lose reply, lose ack, lose event: it vanishes on its way.
+- lose request, lose reply, lose ack, lose event: it vanishes on its way. Who hears a journaled event asks for it.
 - duplicate request, duplicate reply: it arrives twice.
 - reorder: a request is overtaken by the next one, if there is one before everything rests.
 - away: a request finds nobody.
@@ -66,7 +66,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._due: Counter[tuple[str, Fault]] = Counter()
-        self._lost: set[str] = set()
+        self._lost: dict[str, set[str]] = {}
 
     def order(self, where: Operation[Any, Any] | Event[Any], what: Fault, *, times: int) -> None:
         """Let something go wrong the next so many times.
@@ -90,13 +90,16 @@ class Faults:
         self._due[name, what] -= 1
         return True
 
-    def loses_event(self, event: Message) -> bool:
-        """Return whether an event is lost: all that is sent of it, to however many."""
+    def loses_event(self, event: Message, peer: str) -> bool:
+        """Return whether an event is lost, to all to whom it is sent; a journaled one until they ask for it."""
         if event.id not in self._lost:
             if not self.strikes(event.type, "lose event"):
                 return False
-            self._lost.add(event.id)
-        return True
+            self._lost[event.id] = set()
+        lost_to = self._lost[event.id]
+        comes_again = event.mode is Mode.JOURNALED and peer in lost_to
+        lost_to.add(peer)
+        return not comes_again
 
     def loses_ack(self, operations: set[str]) -> bool:
         """Return whether an ack of requests to these operations is lost."""

@@ -219,7 +219,13 @@ class Harness(Client):
     async def publish(self, event: Event[_T], data: _T, /, *, id: str | None = None, within: object = None) -> None:
         """Publish an event in the name of its service, whichever that is; see Client.publish."""
         await self._started()
-        await self._host.client(service_of(event.name)).publish(event, data, id=id, within=within)
+        name = service_of(event.name)
+        host = self._by_service.get(name, self._host)
+        if event.promise is Mode.JOURNALED and host is self._host and host.journals.get(name) is None:
+            await host.join(name)  # who hears it asks its publisher for what it misses
+            for each in self._hosts:
+                await each.directory.refresh()
+        await host.client(name).publish(event, data, id=id, within=within)
 
     @property
     def http(self) -> AsyncClient:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books, Deceased, Store, Tail
+    from posthouse.contracts.streams import Told
     from posthouse.contracts.transport import Delivery, Direct, Outcome, Outgoing, Transport
     from posthouse.message.message import Lane, Message
     from posthouse.runtime.directory import Directory
@@ -264,6 +265,8 @@ class WatchedStore(MortalStore):
                 outer.set_exception(error)
             else:
                 self._record.parked += [(letter.operation, letter) for letter in seen.letters]
+                for message in seen.told:
+                    self._record.add(message)
                 if any(self._faults.strikes(name, "crash after commit") for name in seen.decided):
                     self._crash()  # which sends away who waits for the outer one
                 else:
@@ -285,11 +288,12 @@ class _WatchedTail(MortalTail):
 
 
 class _Seen:
-    """What a step has done: the operations of the requests that it decided, and what it parked."""
+    """What a step has done: the operations of the requests that it decided, what it parked, the events it told."""
 
     def __init__(self) -> None:
         self.decided: list[str] = []
         self.letters: list[Deceased] = []
+        self.told: list[Message] = []
 
 
 class _SeenBooks:
@@ -307,6 +311,10 @@ class _SeenBooks:
             return False
         self._seen.decided += [row.operation for row in self._books.requests_at((place,))]
         return True
+
+    def add_events(self, events: Sequence[Told]) -> None:
+        self._books.add_events(events)
+        self._seen.told += [decode(event.frame) for event in events]
 
     def add_dead(self, letter: Deceased) -> None:
         self._books.add_dead(letter)
@@ -376,6 +384,7 @@ class WatchedTransport(FaultyTransport):
         going: Callable[[], object],
         later: Callable[[], None],
         unreached: Callable[[], None] | None = None,
+        peer: str = "",
     ) -> None:
         """Let a message go once, twice or not at all.
 
@@ -384,9 +393,10 @@ class WatchedTransport(FaultyTransport):
             going: sends a copy now.
             later: sends one that was overtaken.
             unreached: is told that it found nobody.
+            peer: to which it goes, by the direct path.
         """
         faults, name = self._faults, message.type
-        if message.kind is Kind.EVENT and faults.loses_event(message):
+        if message.kind is Kind.EVENT and faults.loses_event(message, peer):
             return
         if message.kind is Kind.ACK and faults.loses_ack(self._record.newly_acked(message)):
             return
@@ -445,7 +455,7 @@ class _WatchedDirect:
             if message.lane is None:  # who has a store asks again by itself
                 asyncio.get_running_loop().call_soon(self._lost, peer, [frame])
 
-        self._line.pass_on(message, going=go, later=go, unreached=tell)
+        self._line.pass_on(message, going=go, later=go, unreached=tell, peer=peer)
 
 
 def _nobody(_peer: str, _frames: list[bytes]) -> None:

@@ -28,7 +28,7 @@ quote = Operation("prices.quote", Order, Price)
 quoted = Event("prices.quoted", Price)
 
 
-def the_prices(mode: Any = "journaled", request: Any = Order, event_mode: Any = "queued") -> Service:
+def the_prices(mode: Any = "journaled", request: Any = Order, event_mode: Any = "journaled") -> Service:
     prices = Service("prices")
     prices.event("quoted", Price, mode=event_mode)
 

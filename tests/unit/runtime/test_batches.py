@@ -174,7 +174,7 @@ async def test_what_a_batch_sends_leaves_once_and_only_when_it_ends_well(house: 
 
 async def test_events_come_in_batches_too(house: House):
     rows = Service("rows")
-    told = rows.event("told", Row)
+    told = rows.event("told", Row, mode="queued")
     batches: list[list[int]] = []
 
     @rows.on(told, batch=2, linger="1s")

@@ -111,7 +111,7 @@ async def test_a_subscription_that_vanished_is_shown_and_gets_nothing_more(
 
 async def test_a_subscription_that_hears_something_else_now_does_not_hear_the_old(house: House):
     paper, printed = publisher()
-    corrected = paper.event("corrected", Other)
+    corrected = paper.event("corrected", Other, mode="queued")
     host = await house.serve(paper)
     await host.announce(listener("reader", printed, []))
 
@@ -387,7 +387,7 @@ async def test_an_outcome_that_was_lost_is_a_message_that_comes_again(house: Hou
 
 async def test_a_handler_whose_messages_were_not_stored_has_not_ended_well(house: House, mode: Any):
     prices = Service("prices")
-    quoted = prices.event("quoted", News)
+    quoted = prices.event("quoted", News, mode="queued")
     attempts: list[int] = []
     heard: list[str] = []
 

@@ -733,3 +733,21 @@ async def test_a_drain_lets_events_end_and_leaves_the_others_to_the_next_instanc
     await house.serve(audit.service)
 
     await audit.hears(house, range(50))
+
+
+async def test_who_is_shown_and_does_not_serve_can_publish_and_is_asked_for_what_was_missed(house: House):
+    audit = Audit()
+    host = await house.open()
+    await host.announce(publisher())
+    await host.join("prices")
+    await house.serve(audit.service)
+    lost: list[int] = []
+
+    def once(number: int) -> bool:
+        lost.append(number)
+        return lost.count(number) == 1
+
+    drop_events(house, once)
+    await publish(house, [1])
+
+    await audit.hears(house, [1])

@@ -30,7 +30,7 @@ def wipe(house: House) -> None:
 
 def paper_and_reader(heard: list[str]) -> tuple[Service, Any, Service]:
     paper, reader = Service("paper"), Service("reader")
-    printed = paper.event("printed", News)
+    printed = paper.event("printed", News, mode="queued")
 
     @reader.on(printed)
     async def hear(news: News) -> None:

@@ -328,6 +328,26 @@ async def test_an_event_can_be_lost_to_all_who_hear_it(mode: Any):
         assert heard == ["here", "here"]
 
 
+async def test_a_journaled_event_that_is_lost_is_asked_for_by_who_hears_it():
+    paper, reader, heard = Service("paper"), Service("reader"), list[str]()
+    printed = paper.event("printed", str, mode="journaled")
+
+    @reader.on(printed)
+    async def hear(text: str) -> None:
+        heard.append(text)
+
+    async with Harness(paper, reader) as h:
+        h.fault(printed, "lose event")
+        await h.publish(printed, "lost")
+        await h.idle()
+        assert heard == []
+
+        await h.advance("10s")
+
+        assert heard == ["lost"]
+        assert h.published(printed) == ["lost"]
+
+
 # --- what cannot be -----------------------------------------------------------------------------------------
 
 

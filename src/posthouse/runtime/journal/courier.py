@@ -91,6 +91,20 @@ class Courier:
             self._turn += 1
             self._direct.send(instances[self._turn % len(instances)].peer, encode(message))
 
+    def publishers(self, service: str) -> list[str]:
+        """Return the processes that can say what a service has published: those that only ask have its store too."""
+        now = self._loop.time()
+        present = self._directory.present.get(service, ())
+        peers = [each.peer for each in present if (each.serving or each.store) and not each.draining]
+        return [peer for peer in dict.fromkeys(peers) if self._shunned.get(peer, 0.0) <= now]
+
+    def pull(self, service: str, message: Message) -> None:
+        """Send a question about events to one process of their publisher; to nobody when none is there."""
+        peers = self.publishers(service)
+        if peers:
+            self._turn += 1
+            self._direct.send(peers[self._turn % len(peers)], encode(message))
+
     def send(self, peer: str, frames: Sequence[bytes]) -> None:
         """Send frames to one process."""
         for frame in frames:

@@ -257,7 +257,7 @@ class Subscriber:
             source.peers = peers
 
     def _peers(self, source: Source) -> frozenset[str]:
-        return frozenset(instance.peer for instance in self._here.directory.instances(source.service))
+        return frozenset(self._courier.publishers(source.service))
 
     def _ask_in(self, source: Source, wait: Seconds) -> None:
         if not self._pulling:
@@ -302,7 +302,7 @@ class Subscriber:
         if done.cancelled() or not self._pulling:
             return
         if (error := done.exception()) is None:
-            self._courier.tell(source.service, "", pull(done.result(), service=source.service, here=self._here))
+            self._courier.pull(source.service, pull(done.result(), service=source.service, here=self._here))
         elif isinstance(error, PosthouseError):  # the timer asks again
             _log.warning("%s: what is missing of %s is not known yet: %s", self._here.service, source.service, error)
         else:
