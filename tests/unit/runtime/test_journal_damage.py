@@ -10,16 +10,24 @@ import pytest
 from msgspec import Struct
 
 from posthouse import Context, FailedError, PendingError, Service
-from posthouse.contracts.store import Books
+from posthouse.contracts.store import Books, Deceased
 from posthouse.errors import StoreDamagedError
-from posthouse.protocol.inbox import RequestState
+from posthouse.message.codec import encode
+from posthouse.message.message import Kind, Lane, Message, Mode
+from posthouse.protocol.epoch import Identity
+from posthouse.protocol.inbox import Request, RequestState
+from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps import intervening
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.intervening import Did
+from posthouse.runtime.steps.receiving import Arrived, Receiving
+from posthouse.runtime.steps.wire import Outcome, ack, outcome_bytes
 from posthouse.testing.loop import LoopClock
 from tests.house import House, until
 
 pytestmark = pytest.mark.anyio
+
+CALLER = Identity("caller", 1)
 
 
 class Order(Struct):
@@ -162,3 +170,37 @@ async def test_what_a_dead_instance_ran_is_taken_over_though_a_row_of_it_is_dama
     assert did == ["salt"]
     [letter] = await house.dead()
     assert (letter.message, letter.code) == (ids[0], "store.damaged")
+
+
+# --- acks ---------------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_request_that_is_acked_leaves_a_letter_and_the_others_are_heard_of(house: House):
+    host = await house.open()
+    host.journals.allow("prices")
+    journal = await host.journals.need("prices")
+    assert journal is not None
+    journal.here.ack_handlers = {"prices.quote": "prices.on_ack.prices.quote"}
+    frame = encode(Message(Kind.REQUEST, "id", "prices.quote", "shop", 0.0, b"", Mode.JOURNALED))
+
+    def take(books: Any) -> tuple[list[str], list[Deceased], int]:
+        lane = books.open_lane_in(CALLER, "shop")
+        for number in range(3):
+            place, outcome = place_of(lane.lane, number), outcome_bytes(Outcome(b""))
+            row = Request(place, f"n{number}", "prices.quote", RequestState.DONE, b"", frame, outcome=outcome)
+            books.add_requests((row,))
+        lane.next = 3
+        books.save_lane_in(lane)
+        books._sql.execute("UPDATE posthouse_requests SET outcome = x'00' WHERE id = 'n1'")
+        stamps = Lane(CALLER.id, 1, books.identity.id, books.identity.epoch, -1, 3, b"", 1)
+        told = ack(Numbers(3, []), stamps, service="prices", source="shop", now=0.0, reply_to="")
+        Receiving(books, journal.here, lambda operation: 0).take([Arrived(told, b"")])
+        runs = [row.id for row in reversed(books.requests_listed(lane=SELF))]
+        return runs, books.dead_letters(), books.lane_in(lane.lane).over.floor
+
+    runs, [letter], floor = await journal.store.commit(take, name="take")
+
+    assert runs == ["n0", "n2"]
+    assert floor == 3
+    assert (letter.id, letter.operation, letter.state) == ("n1", "prices.on_ack.prices.quote", "failed")
+    assert (letter.code, letter.frame) == ("store.damaged", b"")

@@ -16,7 +16,7 @@ from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.deciding import events_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from posthouse.clock import Instant
     from posthouse.contracts.store import Books
@@ -41,6 +41,29 @@ def sound(read: Callable[[], list[Request]], books: Books, damaged: list[str], *
             damaged.append(str(error))
 
 
+def acked(books: Books, places: Sequence[int], handlers: Mapping[str, str], *, now: Instant) -> list[Request]:
+    """Read requests that their caller is done with, before they go; a damaged one leaves a dead letter.
+
+    It was decided, and its caller has the outcome; but the handler that is to hear of the ack is not run, as nobody
+    knows what of. The letter is for people: nothing can be made anew of it.
+
+    Args:
+        books: the store's.
+        places: of the requests.
+        handlers: names of what hears of acks, by operation.
+        now: when.
+    """
+    try:
+        return books.requests_at(places)
+    except StoreDamagedError as error:
+        if len(places) > 1:  # rare, so it may take long to find out which
+            return [row for place in places for row in acked(books, (place,), handlers, now=now)]
+        row = books.remains(places[0])
+        if row is not None and row.state.decided:
+            books.add_dead(_letter(row, error, now, operation=handlers.get(row.operation, row.operation)))
+        return []
+
+
 def _set_aside(books: Books, error: StoreDamagedError, now: Instant) -> bool:
     row = books.remains(error.place)
     if row is None or row.state.decided or row.state is RequestState.PARKED:
@@ -59,12 +82,17 @@ def _set_aside(books: Books, error: StoreDamagedError, now: Instant) -> bool:
         books.set_requests(((RequestState.PARKED, row.due, b"", row.place),))
     if is_of_feed(lane_of(row.place)):  # the others pass it by
         events_over(books, lane_of(row.place), (number_of(row.place),))
-    letter = Deceased(
+    books.add_dead(_letter(row, error, now))
+    return True
+
+
+def _letter(row: Request, error: StoreDamagedError, now: Instant, *, operation: str = "") -> Deceased:
+    return Deceased(
         place=row.place,
         id=row.id,
-        operation=row.operation,
-        frame=row.frame,
-        state="parked",
+        operation=operation or row.operation,
+        frame=b"" if row.state.decided else row.frame,
+        state="failed" if row.state.decided else "parked",
         code=error.code,
         reason=str(error),
         detail="",
@@ -72,5 +100,3 @@ def _set_aside(books: Books, error: StoreDamagedError, now: Instant) -> bool:
         cause=error.code,
         at=now,
     )
-    books.add_dead(letter)
-    return True

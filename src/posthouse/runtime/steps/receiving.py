@@ -17,6 +17,7 @@ from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.runtime.steps.applying import ReplyRun, add_own, run_to_bytes
 from posthouse.runtime.steps.closing import close, close_lost, tops, undecided
+from posthouse.runtime.steps.damage import acked as acked_rows
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.deposits import DEPOSIT, keep_refused, key_of, reused
 from posthouse.runtime.steps.wire import (
@@ -376,17 +377,17 @@ class Receiving:
                 self._books.drop_dead((letter.number,))
 
     def _run_for_acks(self, lane: LaneIn, before: int, floor: int, ranges: Sequence[tuple[int, int]]) -> None:
-        books = self._books
+        books, now = self._books, self._here.now()
         numbers = set(books.known(lane.lane, before, floor - 1))  # a floor may jump far over numbers without a row
         for first, last in ranges:
             numbers.update(books.known(lane.lane, first, last))
         places = [place_of(lane.lane, number) for number in sorted(numbers)]
         for at in range(0, len(places), AT_ONCE):
-            for row in books.requests_at(places[at : at + AT_ONCE]):
+            for row in acked_rows(books, places[at : at + AT_ONCE], self._here.ack_handlers, now=now):
                 name = self._here.ack_handlers.get(row.operation)
                 if name is not None and row.state.decided and row.frame:  # canceled before it came, it has none
                     run = ReplyRun(0, 0, row.frame, row.outcome)
-                    add_own(books, row.id, name, run_to_bytes(run), now=self._here.now())
+                    add_own(books, row.id, name, run_to_bytes(run), now=now)
                     self.result.backlog.add(name)
 
     def _cancel(self, lane: LaneIn, message: Message, stamps: Lane) -> None:
