@@ -13,6 +13,8 @@ it takes another step then. What they share outlives them: the broker, the store
     restores    ... also where stores were put back
     run         lives through plans
     rows        each change of a row is a step that protocol/ knows
+    news        events: what is told, who hears it, and what must have come of it
+    news_rows   what may become of streams and feeds in a step
 
 `python -m tests.sim --seed N --trace` lives through one plan and shows what happened.
 """

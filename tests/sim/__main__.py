@@ -8,6 +8,7 @@ import sys
 import time
 
 from tests.sim.chance import plan_of, plan_with_restores
+from tests.sim.news_chance import news_plan_of
 from tests.sim.run import lived
 
 
@@ -20,13 +21,15 @@ def main() -> int:
     parser.add_argument("--digest", action="store_true", help="show what tells traces apart")
     parser.add_argument("--unwatched", action="store_true", help="do not look at each change of a row")
     parser.add_argument("--restores", action="store_true", help="stores are put back as well")
+    parser.add_argument("--news", action="store_true", help="events are told and heard")
     parser.add_argument("--log", action="store_true", help="show what the runtime logs")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO if asked.log else logging.CRITICAL)
+    make = plan_with_restores if asked.restores else news_plan_of if asked.news else plan_of
     failed = 0
     begun = time.perf_counter()
     for seed in range(asked.seed, asked.seed + asked.count):
-        plan = (plan_with_restores if asked.restores else plan_of)(seed)
+        plan = make(seed)
         if asked.trace:
             print(plan)
         world = lived(plan, keep_trace=asked.trace, watch=not asked.unwatched)

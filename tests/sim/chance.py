@@ -26,8 +26,8 @@ def plan_of(seed: int) -> Plan:
     plan = Plan(seed, places, hears=rng.random() < 0.4, concurrency=rng.choice((1, 3, 64)))
     plan.asks = sorted((_ask(rng, number, places) for number in range(rng.randint(4, 14))), key=lambda ask: ask.at)
     plan.asks += [_again(rng, ask) for ask in plan.asks if rng.random() < (0.6 if ask.caller == "guest" else 0.1)]
-    plan.weather = _weather(rng)
-    plan.deaths = [_death(rng, len(plan.asks)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
+    plan.weather = weather(rng)
+    plan.deaths = [death(rng, len(plan.asks)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
     plan.events = [_event(rng, places) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
     plan.heals_at = rng.uniform(3.0, 7.0)
     return plan
@@ -108,7 +108,7 @@ def _job(rng: Random, op: str, service: str, places: dict[str, int], *, depth: i
     return job
 
 
-def _weather(rng: Random) -> Weather:
+def weather(rng: Random) -> Weather:
     if rng.random() < 0.4:
         return GOOD
     return Weather(
@@ -120,7 +120,7 @@ def _weather(rng: Random) -> Weather:
     )
 
 
-def _death(rng: Random, asks: int) -> Death:
+def death(rng: Random, asks: int) -> Death:
     return Death(
         "",
         rng.randint(1, 40 * asks),

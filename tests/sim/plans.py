@@ -10,6 +10,7 @@ from tests.sim.services import Job
 
 if TYPE_CHECKING:
     from posthouse.clock import Seconds
+    from tests.sim.news import News
 
 
 @dataclass
@@ -37,6 +38,23 @@ class Ask:
     cancel_at: Seconds = 0.0
     drop_at: Seconds = 0.0
     drop_after: int = 0
+
+
+@dataclass
+class Tell:
+    """One event that is published from outside of handlers.
+
+    Attributes:
+        at: when.
+        publisher: the service.
+        news: the event.
+        named: it is published under an id of its own, so that the same one again is the same event.
+    """
+
+    at: Seconds
+    publisher: str
+    news: News
+    named: bool = False
 
 
 @dataclass
@@ -96,6 +114,7 @@ class Plan:
         patience: so many seconds after that all must be at rest.
         concurrency: of each service.
         skew: how far the clocks of services are ahead.
+        tells: what is published; services tell and hear events only where there is any.
         replays: when all has healed, every direct frame comes once more, from the first one on.
     """
 
@@ -110,4 +129,5 @@ class Plan:
     patience: Seconds = 300.0
     concurrency: int = 64
     skew: dict[str, Seconds] = field(default_factory=dict[str, float])
+    tells: list[Tell] = field(default_factory=list[Tell])
     replays: bool = False

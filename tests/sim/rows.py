@@ -16,12 +16,15 @@ from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import SELF, Numbers, lane_of, number_of, place_of
 from posthouse.protocol.outbox import CallState
+from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.wire import numbers_acked, outcome_bytes, outcome_told
+from tests.sim.news_rows import events_too_early, feed_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from posthouse.contracts.store import Books, LaneIn, LaneOut
+    from posthouse.contracts.streams import Feed, Stream
     from posthouse.message.message import Lane, Message
     from posthouse.protocol.inbox import Request
     from posthouse.protocol.outbox import Call
@@ -35,9 +38,10 @@ CHANGES: Final = frozenset(
         "add_calls", "set_calls", "set_frames", "add_waiting", "take_waiting", "drop_waiting", "forget_calls",
         "open_lane_out", "save_lane_out", "open_lane_in", "save_lane_in", "add_requests", "claim", "decide", "put_back",
         "set_requests", "revive", "ask_again", "forget_requests", "leave",
+        "open_stream", "save_stream", "open_feed", "save_feed", "end_runs",
     }
 )  # fmt: skip
-"""The methods of the books after which calls, requests and lanes are looked at again."""
+"""The methods of the books after which calls, requests, lanes, streams and feeds are looked at again."""
 
 _CALL_STEPS: Final = frozenset((before, after) for (before, _), after in outbox.STEPS.items()) | {
     (CallState.OPEN, CallState.ANSWERED),
@@ -61,6 +65,8 @@ class Pages:
         self.requests: dict[int, Request] = {row.place: row for row in books.requests_listed(limit=MANY)}
         self.lanes_out: dict[int, LaneOut] = {lane.lane: lane for lane in books.lanes_out()}
         self.lanes_in: dict[int, LaneIn] = {lane.lane: lane for lane in books.lanes_in()}
+        self.streams: dict[tuple[str, int], Stream] = {(each.topic, each.epoch): each for each in books.streams()}
+        self.feeds: dict[int, Feed] = {feed.lane: feed for feed in books.feeds()}
         self.places: dict[int, Call] = {call.place: call for call in self.calls.values() if call.place}
 
 
@@ -162,6 +168,7 @@ def changes(before: Pages, after: Pages, *, is_strict: bool = True) -> Iterator[
             yield from _request_gone(row, after, is_strict=is_strict)
     for number, lane in after.lanes_in.items():
         yield from _lane_in_change(before.lanes_in.get(number), lane, after)
+    yield from feed_changes(before, after)
 
 
 def _call_change(before: Call | None, call: Call, *, is_strict: bool) -> Iterator[str]:
@@ -221,7 +228,7 @@ def _request_change(before: Request | None, row: Request, old: Pages) -> Iterato
         begins = {RequestState.RECEIVED: 0, RequestState.RUNNING: 1, RequestState.NOT_DONE: 0}
         if begins.get(state) != row.attempt:
             yield f"{what} begins as {state.name}, attempt {row.attempt}"
-        lane = old.lanes_in.get(lane_of(row.place))
+        lane = old.lanes_in.get(lane_of(row.place)) or old.feeds.get(lane_of(row.place))
         if lane is not None and lane.over.holds(number_of(row.place)):
             yield f"{what} is there again, below the floor {lane.over}"
         return
@@ -238,6 +245,10 @@ def _request_change(before: Request | None, row: Request, old: Pages) -> Iterato
 
 def _request_gone(row: Request, after: Pages, *, is_strict: bool) -> Iterator[str]:
     lane = lane_of(row.place)
+    if is_of_feed(lane):
+        if not after.feeds[lane].over.holds(number_of(row.place)):
+            yield f"event {row.id} is gone, and its number is not over"
+        return
     if lane == SELF and (row.state is RequestState.RUNNING or not is_strict):
         return  # a run for a reply or an ack is decided and forgotten at once; or its answer was taken back
     if is_strict and not row.state.decided:
@@ -283,6 +294,8 @@ def too_early(flushed: Pages, message: Message, stamps: Lane) -> Iterator[str]:
         lane = _lane_to(flushed, message.type, stamps)
         if lane is not None and not _covers(lane.final, numbers_acked(message)):
             yield "what it acks is not final on the disk"
+    elif message.kind is Kind.EVENT or message.type == "heads":
+        yield from events_too_early(flushed.streams, message, stamps)
     elif message.kind is Kind.REPLY or message.type in {"over", "floor"}:
         yield from _told_too_early(flushed, message, stamps)
 

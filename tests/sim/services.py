@@ -18,9 +18,10 @@ from posthouse.errors import NotDoneError, PosthouseError
 from tests.history.events import Began, Ended, Invoked, Told, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.history.events import Record
+    from tests.sim.news import Ledger
 
 SCHEMA: Final = (
     "CREATE TABLE effects (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, value TEXT, run TEXT, id TEXT)",
@@ -45,6 +46,7 @@ class Job(Struct, omit_defaults=True):
         together: it asks all of that at once.
         timeout: for what it asks; 0 for the default.
         sends: what it sends.
+        tells: names of events that it publishes.
         key: the ordering key, for an operation that has one.
     """
 
@@ -58,6 +60,7 @@ class Job(Struct, omit_defaults=True):
     together: bool = False
     timeout: float = 0.0
     sends: list[Job] = []
+    tells: list[str] = []
     key: str = ""
     to: str = ""
 
@@ -81,9 +84,14 @@ class No(Reject):
 
 
 class Outside:
-    """Somebody outside, to whom handlers bring things under an id of theirs: the first one counts."""
+    """Somebody outside, to whom handlers bring things under an id of theirs: the first one counts.
 
-    def __init__(self) -> None:
+    Args:
+        ledger: what is seen of events, by all processes.
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger
         self.brought: dict[str, str] = {}
         self.ids: dict[str, set[str]] = {}
 
@@ -108,10 +116,20 @@ class Scene:
         self._outside = outside
         self._runs = 0
 
+    @property
+    def ledger(self) -> Ledger:
+        """What is seen of events."""
+        assert self._outside.ledger is not None
+        return self._outside.ledger
+
+    def next_run(self, op: str) -> str:
+        """Return the name of a run."""
+        self._runs += 1
+        return f"{op}#{self._who}.{self._runs}"
+
     async def run(self, service: str, job: Job, ctx: Context) -> Done:
         """Do a job, and note what is seen of it."""
-        self._runs += 1
-        run = f"{job.op}#{self._who}.{self._runs}"
+        run = self.next_run(job.op)
         if job.effect != "row":
             return await self._do(service, job, ctx, run)
         self._note(Began(job.op, service, run, ctx.attempt))
@@ -132,16 +150,18 @@ class Scene:
             raise No(job.op)
         if job.together:
             told = await asyncio.gather(
-                *(self._ask(service, each, ctx, job) for each in job.asks), return_exceptions=True
+                *(self.ask(service, each, ctx, job) for each in job.asks), return_exceptions=True
             )
             for each in told:
                 if isinstance(each, BaseException):
                     raise each
         else:
             for each in job.asks:
-                await self._ask(service, each, ctx, job)
+                await self.ask(service, each, ctx, job)
         value = f"{job.op} by {run}"
         sent = [await self._send(service, each, ctx, run) for each in job.sends]
+        for told in job.tells:
+            await self._tell(service, f"{told}+{run}", ctx)
         if job.effect == "id":
             value = self._outside.bring(ctx.id, job.op, value)
         if job.effect == "row" or sent or job.no:
@@ -157,7 +177,8 @@ class Scene:
                 await asyncio.sleep(job.hold)
         return No(job.op) if job.no else Done(job.op, value)
 
-    async def _ask(self, service: str, job: Job, ctx: Context, asker: Job) -> None:
+    async def ask(self, service: str, job: Job, ctx: Context, asker: Job) -> None:
+        """Ask another service."""
         operation = OPERATIONS[job.to]
         self._note(Invoked(job.op, caller=service, service=job.to.partition(".")[0], key=job.key))
         try:
@@ -172,6 +193,11 @@ class Scene:
         self._note(Invoked(op, caller=service, service=job.to.partition(".")[0], key=job.key))
         await ctx.send(OPERATIONS[job.to], structs.replace(job, op=op))
         return op
+
+    async def _tell(self, service: str, op: str, ctx: Context) -> None:
+        from tests.sim.news import publish_in_handler
+
+        await publish_in_handler(service, op, ctx)
 
 
 SCENE: Final[ContextVar[Scene]] = ContextVar("scene")
@@ -198,14 +224,20 @@ async def _ack(reply: Reply[Job, Done], ctx: Context) -> None:
 
 
 @cache
-def services(*, hears: bool, concurrency: int) -> dict[str, Service]:
+def services(*, hears: bool, concurrency: int, tells: bool = False) -> dict[str, Service]:
     """Return the services, declared once: whose scene a handler is in, its context says.
 
     Args:
         hears: of replies and acks.
         concurrency: of each service.
+        tells: they tell events, and hear them.
     """
-    declared = {name: _declared(name, concurrency) for name in ("shop", "prices", "stock")}
+    from tests.sim.news import NEWS_SCHEMA, add_news
+
+    schema = (*SCHEMA, *NEWS_SCHEMA) if tells else SCHEMA
+    declared = {name: _declared(name, concurrency, schema) for name in ("shop", "prices", "stock")}
+    if tells:
+        add_news(declared)
     if hears:
         for operation in (OPERATIONS["prices.do"], OPERATIONS["prices.keyed"]):
             declared["shop"].on_reply(operation)(_apply)
@@ -213,8 +245,8 @@ def services(*, hears: bool, concurrency: int) -> dict[str, Service]:
     return declared
 
 
-def _declared(name: str, concurrency: int) -> Service:
-    service = Service(name, schema=SCHEMA, concurrency=concurrency)
+def _declared(name: str, concurrency: int, schema: Sequence[str]) -> Service:
+    service = Service(name, schema=schema, concurrency=concurrency)
 
     @service.handler(name="do", rejects=(No,), backoff="100ms..2s", attempts=4, timeout="90m")
     async def do(job: Job, ctx: Context) -> Done:

@@ -19,6 +19,7 @@ from tests.history.checker import Counts
 from tests.history.events import Fault, Invoked, Recorder, Told, refused
 from tests.sim.judge import left_in, open_tickets, read_everything
 from tests.sim.network import GOOD, Network
+from tests.sim.news import Ledger, judge_news, not_heard_yet, publish
 from tests.sim.plans import Death
 from tests.sim.posts import PointedStore, Post
 from tests.sim.processes import OutsideTimers, Process, ProcessLoop, outside
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from posthouse.contracts.store import Books, Deceased
     from posthouse.message.message import Message
     from tests.history.events import Record
-    from tests.sim.plans import Ask, Event, Plan
+    from tests.sim.plans import Ask, Event, Plan, Tell
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Place:
         self.process: Process | None = None
         self.post: Post | None = None
         self.is_ready = False
+        self.was_ready = False
 
     @property
     def store(self) -> PointedStore:
@@ -111,6 +113,8 @@ class World:
         counts: how much there was of what, once it was judged.
         broker: the engine that all share.
         backups: of the stores, by service: when each was made, and what it holds.
+        ledger: what was seen of events.
+        heard: how many events took effect, once it was judged.
         clocks: what time it is, by service; the instances of one share a machine, and so a clock.
     """
 
@@ -130,6 +134,7 @@ class World:
         self.orphans: list[tuple[str, str, str]] = []
         self.dropped = 0
         self.rested = False
+        self.heard = 0
         self.counts = Counts()
         self.name = f"sim-{plan.seed}"
         power = [death for death in plan.deaths if death.power] + [
@@ -141,7 +146,8 @@ class World:
         self.loop = loop
         self.backups: dict[str, list[tuple[float, bytes]]] = {}
         self.network = Network(self, Random(f"network {plan.seed}"))
-        self.outside = Outside()
+        self.ledger = Ledger()
+        self.outside = Outside(self.ledger)
         self.places = [
             Place(service, number) for service, count in plan.places.items() for number in range(1, count + 1)
         ]
@@ -279,7 +285,8 @@ class World:
         settings = Settings(env="test", transport=f"memory:{self.name}")
         post = place.post = Post(settings, seams=seams, process=process, world=self)
         SCENE.set(Scene(process.name, lambda record: self.note(process, record), self.outside))
-        declared = services(hears=self.plan.hears, concurrency=self.plan.concurrency)
+        plan = self.plan
+        declared = services(hears=plan.hears, concurrency=plan.concurrency, tells=bool(plan.tells))
         failures = 0
         while True:
             try:
@@ -295,6 +302,9 @@ class World:
                 await post.close()
                 await asyncio.sleep(1.0)
         place.is_ready = True
+        place.was_ready = True
+        if all(each.was_ready for each in self.places if each.service == place.service):
+            self.ledger.ready.setdefault(place.service, self.loop.time())
         self.trace(process, "is ready")
 
     async def _stop(self, place: Place) -> None:
@@ -373,6 +383,13 @@ class World:
             self.note(process, told)
         else:
             self.trace(process, "was told", told)
+
+    async def _tell(self, tell: Tell) -> None:
+        """Publish an event, from whichever instance of the publisher is there."""
+        await asyncio.sleep(tell.at)
+        place = await self._someone(tell.publisher)
+        assert place.process is not None
+        place.process.spawn(publish(place, tell, self.ledger), f"program {tell.news.op}")
 
     async def _cancel(self, place: Place, ask: Ask) -> None:
         assert place.post is not None
@@ -457,6 +474,7 @@ class World:
             if self.plan.replays:
                 self.network.kept = []
             programs = [self.loop.create_task(self._ask(ask)) for ask in self.plan.asks]
+            programs += [self.loop.create_task(self._tell(tell)) for tell in self.plan.tells]
             events = [self.loop.create_task(self._happen(event)) for event in self.plan.events]
             await asyncio.sleep(self.plan.heals_at)
             await self._heal()
@@ -521,7 +539,9 @@ class World:
             return False
         if not parked and any(self.unclosed.values()):
             return False
-        return not any(left.held > len(left.parked) for left in all_left)
+        if any(left.held > len(left.parked) for left in all_left):
+            return False
+        return not self.plan.tells or not await not_heard_yet(self)
 
     def services(self) -> list[str]:
         """Return the services that have stores."""
@@ -534,3 +554,6 @@ class World:
     async def look(self) -> None:
         """Read everything that there is to be judged."""
         await read_everything(self)
+        if self.plan.tells:
+            self.wrong += await judge_news(self)
+            self.wrong += await not_heard_yet(self)
