@@ -298,7 +298,7 @@ async def test_a_lane_that_is_mapped_leads_to_the_other_store_also_for_those_who
     await until(lambda: house.calls("prices.quote", of="shop"), lambda calls: len(calls) == 2)
     journal = host.journals.get("shop")
     assert journal is not None
-    journal.relay._may_rebind = False  # as in prod
+    journal.relay.lifelines._may_rebind = False  # as in prod
     await house.serve(prices)
     new = next(instance.store for instance in house.hosts[-1].directory.present["prices"])
 

@@ -181,26 +181,29 @@ class Journal:
         for_inbox: list[Arrived] = []
         for_outbox: list[Message] = []
         events: list[tuple[Message, bytes]] = []
+        heads: list[Message] = []
         for message, frame in arrived:
             if message.kind is Kind.EVENT:
                 events.append((message, frame))
             elif message.kind is Kind.CONTROL and message.type == "pull":
                 self.publisher.asked(message)
             elif message.kind is Kind.CONTROL and message.type == "heads":
-                self.subscriber.told(message)
+                heads.append(message)
             elif message.kind is Kind.REPLY or (
                 message.kind is Kind.CONTROL and message.type not in {"cancel", "probe"}
             ):
                 if message.kind is Kind.CONTROL and message.type == "resync":
-                    self.relay.resync(message)
+                    self.relay.lifelines.resync(message)
                 elif message.kind is Kind.CONTROL and message.type == "tops":
-                    self.relay.tops(message)
+                    self.relay.lifelines.tops(message)
                 else:
                     for_outbox.append(message)
             else:
                 for_inbox.append(Arrived(message, frame))
         if events:
             self.subscriber.arrive(events)
+        for message in heads:  # they come behind the events that they are about
+            self.subscriber.told(message)
         if for_inbox:
             self.inbox.arrive(for_inbox)
         if for_outbox:

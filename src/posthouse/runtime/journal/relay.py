@@ -16,14 +16,14 @@ from posthouse.contracts.flushing import NotFlushedError
 from posthouse.errors import PosthouseError
 from posthouse.message.codec import encode
 from posthouse.message.message import Lane
-from posthouse.protocol.epoch import Identity
 from posthouse.protocol.lane import Numbers, lane_of, number_of
 from posthouse.protocol.outbox import RESEND_FIRST, CallState
+from posthouse.runtime.journal.lifelines import Lifelines
 from posthouse.runtime.steps.asking import number_waiting, stamped
 from posthouse.runtime.steps.forgetting import forget
-from posthouse.runtime.steps.resending import bind, due_of, unsettled
-from posthouse.runtime.steps.restoring import begin_life, is_to_be_closed, probe, settle_waiting, unsure
-from posthouse.runtime.steps.wire import ack, floors_of, word
+from posthouse.runtime.steps.resending import due_of, unsettled
+from posthouse.runtime.steps.restoring import is_to_be_closed
+from posthouse.runtime.steps.wire import ack, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from posthouse.clock import Seconds
     from posthouse.contracts.store import Books, LaneOut, Store
     from posthouse.message.message import Message
+    from posthouse.protocol.epoch import Identity
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.journal.courier import Courier
     from posthouse.runtime.journal.outbox import Outbox, Sent
     from posthouse.runtime.steps.here import Here
-    from posthouse.runtime.steps.resending import Bound, Due
+    from posthouse.runtime.steps.resending import Due
     from posthouse.runtime.timers import Timer, Timers
 
 _log: Final = logging.getLogger("posthouse.journal")
@@ -67,7 +68,6 @@ class Relay:
         self._store = store
         self._here = here
         self._courier = courier
-        self._may_rebind = may_rebind
         self._timers = timers
         self._timer: Timer | None = None
         self._ack_timer: Timer | None = None
@@ -77,7 +77,9 @@ class Relay:
         self._take_over = 0.0
         self._forget = 0.0
         self._adopted = False
-        self._unsure = False
+        self.lifelines = Lifelines(
+            outbox, store, here, courier, may_rebind=may_rebind, heed=self._heed, hurry=self.hurry
+        )
         self._closed = False
         outbox.on_floor = self._floors_moved
         outbox.on_moved = self.take_up
@@ -85,12 +87,11 @@ class Relay:
 
     async def open(self) -> None:
         """Find what an earlier process of ours has left under way, and go on with it."""
-        await self._store.commit(begin_life, name="begin life", flush=True)
+        await self.lifelines.open()
         lanes = await self._store.read(lambda books: books.lanes_out())
         for lane in lanes:
             self._outbox.known_lane(lane)
             self._outbox.waiting |= lane.waiting > 0
-        self._unsure = await self._store.read(lambda books: bool(unsure(books)))
         self._take_over = self._timers.time() + TAKE_OVER
         self._forget = self._timers.time() + FORGET
         await self._adopt()
@@ -139,14 +140,13 @@ class Relay:
             self._send_again(due)
         if self._outbox.waiting:
             self._heed(self._store.commit(self._number, name="number", flush=True), self._numbered)
-        if self._unsure:
-            self._heed(self._store.commit(self._probes, name="probe", flush=True), self._send_probes)
+        self.lifelines.probe()
         if watched := self._outbox.watched():
             self._heed(self._store.read(lambda books: [books.call(id) for id in watched]), self._looked)
         if now >= self._ack_again:
             self._ack_again = now + ACK_AGAIN
             life = self._store.identity.epoch
-            behind = self._outdated() | {
+            behind = self.lifelines.outdated() | {
                 number
                 for number, lane in self._outbox.lanes.items()
                 if lane.acked < lane.final.floor or is_to_be_closed(lane, life)
@@ -158,7 +158,7 @@ class Relay:
                 self.ack()
         if now >= self._take_over:
             self._take_over = now + TAKE_OVER
-            self._heed(self._store.read(lambda books: bool(unsure(books))), self._may_be_unsure)
+            self.lifelines.look()
             self._heed(self._store.read(lambda books: books.lanes_out()), self._looked_at_lanes)
             adoption = asyncio.ensure_future(self._adopt())
             self._heed(adoption, _nothing)
@@ -225,17 +225,11 @@ class Relay:
         instances = self._here.directory.instances
         peers = self._here.directory.peers
         self.hurry(lambda sent: (not sent.peer or sent.peer not in peers) and bool(instances(sent.service)))
-        for lane in self._outdated():
+        for lane in self.lifelines.outdated():
             self._outbox.told.pop(lane, None)
             self._to_ack.add(lane)
         if self._to_ack:
             self.ack()
-
-    def _outdated(self) -> set[int]:
-        """Return the lanes to stores that were put back since: they must hear of us, though nothing is under way."""
-        lives = {each.store: each.store_epoch for each in self._here.directory.all_instances if each.store}
-        lanes = self._outbox.lanes.values()
-        return {lane.lane for lane in lanes if lane.peer.id and lives.get(lane.peer.id, 0) > lane.peer.epoch}
 
     # --- numbers for what waits ---------------------------------------------------------------------------
 
@@ -255,101 +249,6 @@ class Relay:
             self._outbox.known_lane(lane)
         self._outbox.waiting = any(lane.waiting for lane in lanes)
         self._outbox.send(calls)
-
-    # --- after a restore of ours ---------------------------------------------------------------------------
-
-    def _probes(self, books: Books) -> list[tuple[LaneOut, Message]]:
-        return [(lane, probe(lane, books, self._here)) for lane in unsure(books)]
-
-    def _may_be_unsure(self, is_unsure: bool) -> None:
-        self._unsure |= is_unsure
-
-    def _send_probes(self, probes: list[tuple[LaneOut, Message]]) -> None:
-        self._unsure = bool(probes)
-        for lane, message in probes:
-            self._courier.tell(lane.service, lane.peer.id, message)
-
-    def tops(self, message: Message) -> None:
-        """A replier says how far it has received our lanes: what waits may be numbered, or is unknown for ever."""
-        now = self._here.now()
-        settled = self._store.commit(lambda books: settle_waiting(books, message, now), name="tops")
-        self._heed(settled, self._settled)
-
-    def _settled(self, lost: list[Call]) -> None:
-        for call in lost:
-            _log.error(
-                "%s: what became of %s (%s) is not known: it waited when this store was put back",
-                self._here.service,
-                call.id,
-                call.operation,
-            )
-            self._outbox.unknown(call)
-        self._outbox.waiting = True
-
-    # --- who the replier is -------------------------------------------------------------------------------
-
-    def resync(self, message: Message) -> None:
-        """A replier says which store, and which life of it, it is."""
-        stamps = message.lane
-        if stamps is None or stamps.caller_epoch != self._store.identity.epoch:
-            return
-        peer = Identity(stamps.replier_store, stamps.replier_epoch)
-        lanes = [lane for lane in self._outbox.lanes.values() if lane.service == message.source]
-        numbers: list[int] = []
-        for lane in lanes:
-            if lane.peer.id and lane.peer.id != peer.id and not self._rebinds(lane, peer):
-                continue
-            if lane.peer.id == peer.id and lane.peer.epoch >= peer.epoch:
-                continue
-            numbers.append(lane.lane)
-        if numbers:
-            floors = floors_of(message.data) if message.data else None
-            now = self._here.now()
-            bound = self._store.commit(lambda books: bind(books, numbers, peer, floors=floors, now=now), name="bind")
-            self._heed(bound, self._bound)
-
-    def _rebinds(self, lane: LaneOut, peer: Identity) -> bool:
-        """Say whether a lane goes over to another store: only where nobody can have the old one any more."""
-        there = {instance.store for instance in self._here.directory.present.get(lane.service, ()) if instance.store}
-        if self._may_rebind and lane.peer.id not in there and peer.id in there:
-            _log.warning(
-                "%s -> %s: its store is another one now; what was asked of the old one is asked of this one",
-                self._here.service,
-                lane.service,
-            )
-            return True
-        _log.error(
-            "%s -> %s: an instance with another store than ours was asked of answered, and was not believed;"
-            " `posthouse lanes map` says what is to become of the calls",
-            self._here.service,
-            lane.service,
-        )
-        return False
-
-    def _bound(self, bound: Bound) -> None:
-        for lane in bound.lanes:
-            self._outbox.known_lane(lane)
-            self._outbox.told.pop(lane.lane, None)
-        for call in bound.taken_back:
-            if call.place not in self._outbox.sent:
-                self._outbox.remember(call)
-        for service, first, last in bound.forgotten:
-            _log.error(
-                "%s -> %s: its store was put back to before calls %d to %d, which are not kept here any more, and"
-                " cannot be asked for again (`posthouse restores`)",
-                self._here.service,
-                service,
-                first,
-                last,
-            )
-        if bound.redriven:
-            _log.warning(
-                "%s: a store was put back; %d calls that were done are asked for again",
-                self._here.service,
-                bound.redriven,
-            )
-        numbers = {lane.lane for lane in bound.lanes}
-        self.hurry(lambda sent: lane_of(sent.place) in numbers)
 
     # --- acks -----------------------------------------------------------------------------------------------
 
@@ -377,7 +276,7 @@ class Relay:
 
     def _send_acks(self, lanes: list[LaneOut]) -> None:
         identity = self._store.identity
-        outdated = self._outdated()
+        outdated = self.lifelines.outdated()
         for lane in lanes:
             self._floors[lane.lane] = lane.peer, lane.final.floor
             now = (lane.peer.epoch, lane.final.floor, _weight(lane.final))
