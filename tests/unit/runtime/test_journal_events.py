@@ -18,9 +18,7 @@ from posthouse.message.message import Kind
 from posthouse.protocol.inbox import RequestState
 from posthouse.runtime.steps import intervening, telling
 from posthouse.runtime.steps.intervening import Did
-from posthouse.testing.faults import Faults
-from posthouse.testing.watched import Record
-from tests.house import House, lossy, until
+from tests.house import House, until
 
 pytestmark = pytest.mark.anyio
 
@@ -200,15 +198,15 @@ async def test_what_is_published_while_nobody_subscribes_is_kept(house: House):
 
 
 async def test_one_copy_goes_to_a_process_however_many_subscriptions_hear_it_there(house: House):
-    record = Record()
     audit, archive, heard = Audit(), Audit("archive"), list[int]()
 
     @audit.service.on(quoted)
     async def again(price: Price) -> None:
         heard.append(price.number)
 
-    host = await house.serve(publisher(), wrap=lossy(Faults(), record))
-    await house.serve(audit.service, archive.service)
+    host = await house.serve(publisher())
+    for _ in range(2):
+        await house.serve(audit.service, archive.service)
     copies: list[int] = []
     send = host.transport.direct.send
 
@@ -237,6 +235,41 @@ async def test_two_instances_of_a_subscriber_have_each_event_once(house: House):
 
     await audit.hears(house, range(60))
     assert sorted(audit.ran) == list(range(60))
+
+
+async def test_an_event_that_comes_again_while_it_runs_and_later_is_had_once(house: House):
+    audit, ran, may_end = Service("audit"), list[int](), asyncio.Event()
+
+    @audit.on(quoted)
+    async def note(price: Price) -> None:
+        ran.append(price.number)
+        await may_end.wait()
+
+    host = await house.serve(publisher())
+    await house.serve(audit)
+    frames: list[tuple[str, bytes]] = []
+    send = host.transport.direct.send
+
+    def twice(peer: str, frame: bytes) -> None:
+        for _ in range(2):
+            send(peer, frame)
+        if decode(frame).kind is Kind.EVENT:
+            frames.append((peer, frame))
+
+    host.transport.direct.send = twice
+    await publish(house, range(3))
+    await asyncio.sleep(1)
+    for peer, frame in list(frames):
+        send(peer, frame)
+    await asyncio.sleep(1)
+    may_end.set()
+    await asyncio.sleep(1)
+    for peer, frame in list(frames):
+        send(peer, frame)
+    await asyncio.sleep(LATER)
+
+    assert sorted(ran) == [0, 1, 2]
+    assert await house.requests("audit.note") == []
 
 
 async def test_a_batch_of_events_is_had_as_a_whole(house: House):
@@ -751,3 +784,49 @@ async def test_who_is_shown_and_does_not_serve_can_publish_and_is_asked_for_what
     await publish(house, [1])
 
     await audit.hears(house, [1])
+
+
+def questions_of(house: House, host: int) -> list[float]:
+    """Return when a host asks for events, as it goes on."""
+    direct, asked, loop = house.hosts[host].transport.direct, list[float](), asyncio.get_running_loop()
+    send = direct.send
+
+    def seen(peer: str, frame: bytes) -> None:
+        if (message := decode(frame)).kind is Kind.CONTROL and message.type == "pull":
+            asked.append(loop.time())
+        send(peer, frame)
+
+    direct.send = seen
+    return asked
+
+
+async def test_what_is_missing_is_asked_for_in_one_question(house: House):
+    audit, lost = Audit(), {0, 2}
+    await house.serve(publisher())
+    await house.serve(audit.service)
+
+    def first_time(number: int) -> bool:
+        is_lost = number in lost
+        lost.discard(number)
+        return is_lost
+
+    drop_events(house, first_time)
+    asked = questions_of(house, 1)
+    await publish(house, range(4))
+    await asyncio.sleep(1)
+
+    assert await audit.heard(house) == list(range(4))
+    assert len(asked) == 1
+
+
+async def test_who_is_answered_and_given_nothing_asks_again_without_haste(house: House):
+    audit = Audit()
+    await house.serve(publisher())
+    await house.serve(audit.service)
+    drop_events(house, lambda number: number < 3)
+    asked = questions_of(house, 1)
+    await publish(house, range(4))
+    await asyncio.sleep(2)
+
+    assert await audit.heard(house) == [3]
+    assert 2 <= len(asked) <= 15
