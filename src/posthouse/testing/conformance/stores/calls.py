@@ -310,3 +310,16 @@ class CallTests(OnOneStore):
 
         assert gone == 3
         assert numbers(await store.read(lambda books: books.calls_listed())) == [3, 0]
+
+    async def test_what_was_done_is_asked_again_within_the_numbers_given(self, store: Store, other: Store):
+        states = [DONE, DONE, CallState.NOT_DONE, DONE, OPEN, DONE]
+        calls = [call(number + 3, state=state) for number, state in enumerate(states)]
+        await store.commit(lambda books: lane_with(books, calls), name="add")
+
+        again = await store.commit(lambda books: books.redrive(1, 4, 7), name="redrive")
+
+        assert again == [4, 6]
+        assert await other.read(lambda books: books.first_call(1)) == 3
+        assert await other.read(lambda books: books.first_call(2)) is None
+        found = await other.read(lambda books: books.calls_at([each.place for each in calls]))
+        assert [each.state for each in found if each.state is CallState.REDRIVING] == [CallState.REDRIVING] * 2

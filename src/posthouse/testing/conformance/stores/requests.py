@@ -320,3 +320,14 @@ class RequestTests(OnOneStore):
         assert counts.requests == {QUOTE: {"done": 1, "received": 3}}
         assert (counts.calls, counts.lanes_out, counts.lanes_in, counts.dead) == ({}, 1, 1, 0)
         assert counts.bytes > 0
+
+    async def test_what_is_held_keeps_what_is_decided_and_voids_claims(self, store: Store):
+        rows = [request(0), running(1), request(2, state=PARKED), request(3, state=DONE), request(0, lane=2)]
+        await store.commit(lambda books: books.add_requests(rows), name="add")
+
+        await store.commit(lambda books: books.hold(1), name="hold")
+
+        held = await store.read(lambda books: books.requests_at([row.place for row in rows]))
+        assert [row.state for row in held] == [RECEIVED, RECEIVED, PARKED, DONE, RECEIVED]
+        assert [row.due == NEVER for row in held] == [True, True, True, False, False]
+        assert not any(row.instance for row in held)
