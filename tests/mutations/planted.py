@@ -21,6 +21,7 @@ DRAIN: Final = f"{SYSTEM}/test_journaled_drain.py"
 POISON: Final = f"{SYSTEM}/test_journaled_poison.py"
 FOREIGN: Final = f"{SYSTEM}/test_journaled_foreign.py"
 GROWTH: Final = f"{SYSTEM}/test_journaled_growth.py"
+NEWS: Final = "tests/sim/test_news.py::test_no_world_loses_an_event_or_has_one_twice"
 LIFE: Final = "tests/unit/runtime/test_journal_life.py"  # the storms find some only by chance
 
 
@@ -273,5 +274,46 @@ FAULTS: Final = (
                 "        dropped += 0 and books.forget_calls(\n",
             ),
         ),
+    ),
+    Fault(
+        "the floor of a feed is above the highest event that was had",
+        NEWS,
+        (
+            (
+                f"{STEPS}/deciding.py",
+                "        feed.over.add_all(numbers)\n",
+                "        feed.over = type(feed.over)(max(feed.over.floor, *(number + 1 for number in numbers)), [])\n",
+            ),
+        ),
+    ),
+    Fault(
+        "that an event was had is not in the transaction of its effect",
+        NEWS,
+        (
+            (f"{STEPS}/deciding.py", "    result.are_over(books)\n    if tells:", "    if tells:"),
+            (
+                f"{JOURNAL}/inbox.py",
+                "    def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:\n",
+                """    def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._store.commit(done.result().are_over, name="over")
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "an event leaves before it is on the disk",
+        NEWS,
+        ((f"{JOURNAL}/publisher.py", 'name="tell", flush=True', 'name="tell"'),),
+    ),
+    Fault(
+        "a publisher names only the stream of its present life",
+        "tests/unit/runtime/test_journal_pulling.py",
+        ((f"{STEPS}/pulling.py", "for epoch in self._epochs\n        ]", "for epoch in self._epochs[-1:]\n        ]"),),
+    ),
+    Fault(
+        "where a stream begins is not written when old events are dropped",
+        "tests/unit/runtime/test_journal_events.py",
+        ((f"{STEPS}/telling.py", "            stream.first = stream.next if first < 0 else first\n", ""),),
     ),
 )
