@@ -13,8 +13,10 @@ from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.lane import place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
+from posthouse.runtime.steps.applying import apply
 from posthouse.runtime.steps.closing import ORPHANED, close, undecided
 from posthouse.runtime.steps.lives import is_unsure, make_unsure
+from posthouse.runtime.steps.receiving import Arrived, Receiving
 from posthouse.runtime.steps.restoring import begin_life, settle_waiting, unsure
 from tests.house import House
 from tests.unit.runtime.test_journal_steps import journal_of
@@ -173,3 +175,48 @@ async def test_what_is_undecided_is_found_within_the_numbers_asked_for(house: Ho
         return [row.id for row in undecided(books, lane, [(0, 1), (2, 2)])]
 
     assert await journal.store.commit(find, name="find") == ["0", "2"]
+
+
+async def test_a_newer_life_of_a_caller_holds_what_is_undecided_of_its_earlier_ones(house: House):
+    journal = await journal_of(house, "prices")
+
+    def hear(books: Books) -> list[tuple[RequestState, bool]]:
+        received(books, RequestState.RECEIVED, RequestState.RUNNING, RequestState.DONE)
+        ours = books.identity
+        stamps = Lane("caller", 2, ours.id, ours.epoch, -1, 0, b"", 2)
+        data = msgspec.msgpack.encode([1])
+        probe = Message(Kind.CONTROL, "", "probe", "shop", 0.0, data, Mode.JOURNALED, "peer", lane=stamps)
+        Receiving(books, journal.here, lambda _: 9).take([Arrived(probe, b"")])
+        return [(row.state, row.due == float("inf")) for row in reversed(books.requests_listed())]
+
+    assert await journal.store.commit(hear, name="hear") == [
+        (RequestState.RECEIVED, True),
+        (RequestState.RECEIVED, True),
+        (RequestState.DONE, False),
+    ]
+
+
+@pytest.mark.parametrize("opened_in", ["this life", "an earlier one"])
+async def test_over_is_done_only_in_a_lane_of_this_life(house: House, opened_in: str):
+    journal = await journal_of(house, "shop")
+
+    def answer(books: Books) -> CallState:
+        ours = books.identity
+        lane = books.open_lane_out("prices")
+        lane.peer, lane.next = Identity("replier", 2), 1
+        books.save_lane_out(lane)
+        call = Call(place_of(lane.lane, 0), "id", "prices", "q", CallState.REDRIVING, Wants.NOBODY, b"", b"")
+        books.add_calls((call,))
+        seen: Any = books
+        if opened_in != "this life":
+            seen = PutBack(books)
+            seen.identity = Identity(ours.id, ours.epoch + 1)
+        stamps = Lane(ours.id, seen.identity.epoch, "replier", 2, 0, 0, b"", ours.epoch)
+        over = Message(Kind.CONTROL, "id", "over", "prices", 0.0, b"", Mode.JOURNALED, "", lane=stamps)
+        apply(seen, [(lane.lane, over)], journal.here, numbers=False)
+        [call] = books.calls_at((call.place,))
+        return call.state
+
+    state = await journal.store.commit(answer, name="answer")
+
+    assert state is (CallState.DONE if opened_in == "this life" else CallState.UNKNOWN)
