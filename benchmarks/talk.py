@@ -114,6 +114,27 @@ class Sink:
         await told()
 
 
+class Countdown:
+    """Sees a number of deliveries, whichever they are; `done` is set with the last one."""
+
+    def __init__(self, count: int) -> None:
+        self.done = asyncio.Event()
+        self._left = count
+
+    def hit(self) -> None:
+        """Count one."""
+        self._left -= 1
+        if not self._left:
+            self.done.set()
+
+    async def tell(self) -> None:
+        """Say READY, wait for all, say DONE, and stay until the bench says end."""
+        say("READY")
+        await self.done.wait()
+        say("DONE", last=now())
+        await told()
+
+
 async def send_all(
     count: int, solo: int, one: Callable[[int], Awaitable[Any]], many: Callable[[range], Awaitable[None]] | None = None
 ) -> None:

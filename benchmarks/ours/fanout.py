@@ -5,12 +5,11 @@ A process that hears runs one service with SUBSCRIPTIONS subscriptions.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Literal, cast
 
 from benchmarks.ours.orders import Order, order
-from benchmarks.talk import SENDERS, at_once, now, run, say, told
+from benchmarks.talk import SENDERS, Countdown, at_once, now, run, say, told
 from posthouse import Service, connect
 
 role, where, count, name = sys.argv[1], sys.argv[3], int(sys.argv[4]), sys.argv[5]
@@ -19,8 +18,7 @@ SUBSCRIPTIONS = 5
 orders = Service("orders")
 placed = orders.event("placed", Order, mode=mode)
 hears = Service(name, capacity=1_000_000)
-left = SUBSCRIPTIONS * count
-done = asyncio.Event()
+sink = Countdown(SUBSCRIPTIONS * count)
 
 
 def subscribe(number: int) -> None:
@@ -28,20 +26,14 @@ def subscribe(number: int) -> None:
 
     @hears.on(placed, name=f"hear{number}")
     async def hear(_order: Order) -> None:
-        global left
-        left -= 1
-        if not left:
-            done.set()
+        sink.hit()
 
 
 async def hear() -> None:
     for number in range(SUBSCRIPTIONS):
         subscribe(number)
     async with connect(hears, serve=True, transport=where):
-        say("READY")
-        await done.wait()
-        say("DONE", last=now())
-        await told()
+        await sink.tell()
 
 
 async def tell() -> None:

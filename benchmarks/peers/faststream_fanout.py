@@ -8,21 +8,17 @@ import sys
 from faststream.nats import NatsBroker
 
 from benchmarks.peers.models import Order
-from benchmarks.talk import now, order, run, say, told
+from benchmarks.talk import Countdown, now, order, run, say, told
 
 role, where, mark, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 SUBSCRIPTIONS = 5
 broker = NatsBroker(where, logger=None)
-left = SUBSCRIPTIONS * count
-done = asyncio.Event()
+sink = Countdown(SUBSCRIPTIONS * count)
 
 
 def subscribe() -> None:
     async def take(_body: Order) -> None:
-        global left
-        left -= 1
-        if not left:
-            done.set()
+        sink.hit()
 
     broker.subscriber(mark, pending_msgs_limit=-1, pending_bytes_limit=-1)(take)
 
@@ -31,10 +27,7 @@ async def hear() -> None:
     for _ in range(SUBSCRIPTIONS):
         subscribe()
     await broker.start()
-    say("READY")
-    await done.wait()
-    say("DONE", last=now())
-    await told()
+    await sink.tell()
     await broker.stop()
 
 

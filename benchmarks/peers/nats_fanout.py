@@ -1,31 +1,26 @@
-"""J4, nats-py: `nats_fanout.py hear|tell URL MARK COUNT NAME`: ten durable push consumers of a stream, five a process."""
+"""J4, nats-py: `nats_fanout.py hear|tell URL MARK COUNT NAME`: ten durable push consumers, five a process."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from typing import Any
 
 import nats
 import orjson
-from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 
-from benchmarks.talk import now, order, run, say, told
+from benchmarks.talk import Countdown, now, order, run, say, told
 
 role, where, mark, count, name = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 SUBSCRIPTIONS = 5
 subject = f"placed.{mark}"
-left = SUBSCRIPTIONS * count
-done = asyncio.Event()
+sink = Countdown(SUBSCRIPTIONS * count)
 
 
-async def take(message: Msg) -> None:
-    global left
+async def take(message: Any) -> None:
     orjson.loads(message.data)
     await message.ack()
-    left -= 1
-    if not left:
-        done.set()
+    sink.hit()
 
 
 async def hear() -> None:
@@ -43,10 +38,7 @@ async def hear() -> None:
             pending_bytes_limit=-1,
             config=settings,
         )
-    say("READY")
-    await done.wait()
-    say("DONE", last=now())
-    await told()
+    await sink.tell()
     await connection.close()
 
 
