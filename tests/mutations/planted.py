@@ -312,6 +312,11 @@ FAULTS: Final = (
         ((f"{STEPS}/pulling.py", "for epoch in self._epochs\n        ]", "for epoch in self._epochs[-1:]\n        ]"),),
     ),
     Fault(
+        "events are sent to who asks before they are on the disk",
+        "tests/unit/runtime/test_journal_pulling.py",
+        ((f"{JOURNAL}/publisher.py", 'name="answer pull", flush=True', 'name="answer pull"'),),
+    ),
+    Fault(
         "where a stream begins is not written when old events are dropped",
         "tests/unit/runtime/test_journal_events.py",
         ((f"{STEPS}/telling.py", "            stream.first = stream.next if first < 0 else first\n", ""),),

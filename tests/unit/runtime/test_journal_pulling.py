@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
+
+import pytest
 
 from posthouse.contracts.streams import Stream
 from posthouse.message.message import Message
 from posthouse.protocol.epoch import Identity
+from posthouse.runtime.journal.publisher import Publisher
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.pulling import Want, answer, heads_of, pull
 from posthouse.testing.clock import ManualClock
@@ -54,3 +58,24 @@ def test_a_subscription_that_is_being_made_begins_where_each_stream_ends() -> No
 
     [heads] = heads_of(told.data)
     assert [head.begins for head in heads.streams] == [7, 0, 2]
+
+
+class Flushes:
+    """A store that says which steps are flushed, and does none."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bool]] = []
+
+    def commit(self, step: object, *, name: str, flush: bool = False, weight: int = 1) -> asyncio.Future[Any]:
+        self.asked.append((name, flush))
+        return asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.anyio
+async def test_what_a_sibling_has_stored_and_not_flushed_is_flushed_before_it_is_sent() -> None:
+    store: Any = Flushes()
+    nobody: Any = None
+
+    Publisher(store, here(), nobody, timers=nobody).asked(asked())
+
+    assert store.asked == [("answer pull", True)]
