@@ -14,7 +14,7 @@ import msgspec
 
 from posthouse.errors import PosthouseError
 from posthouse.message.names import service_of
-from posthouse.runtime.steps.feeding import Feeding, subscribe, take_heads
+from posthouse.runtime.steps.feeding import Feeding, are_ready, subscribe, take_heads
 from posthouse.runtime.steps.pulling import PORTION, heads_of, pull, want
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ class Subscriber:
         self._here.subscriptions = topics
 
     async def begin(self) -> None:
-        """Ask all publishers; wait a little for those that are there to say where new subscriptions begin."""
+        """Ask all publishers; wait a little for those that are there to say where new subscriptions begin.
+
+        Raises:
+            UnavailableError: the store cannot be used now.
+        """
         self._pulling = True
         if not self._watches:
             self._watches = True
@@ -145,6 +149,9 @@ class Subscriber:
                 self._here.service,
                 ", ".join(source.service for source in waiting if not source.heard.is_set()),
             )
+        made = sorted({name for source in self._sources.values() for name in source.fresh})
+        if made:  # from now on they miss nothing, also where another instance of ours is still waiting for heads
+            await self._store.commit(lambda books: are_ready(books, made), name="subscriptions ready", flush=True)
         for source in self._sources.values():
             source.fresh.clear()
         for source in waiting:

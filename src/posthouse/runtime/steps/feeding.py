@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.contracts.store import Deceased
+from posthouse.contracts.store import Deceased, Key
 from posthouse.message.names import service_of
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
@@ -21,7 +21,7 @@ from posthouse.runtime.steps.lives import is_new, was_put_back
 from posthouse.runtime.steps.pulling import Head, misses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from posthouse.clock import Instant
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 EVENT_LOST: Final = "event.lost"
 """The code of the dead letter that tells of events that can never be had."""
+
+
+READY: Final = "subscribed"
+"""The scope of the keys that say with which subscriptions an instance was ready once."""
+
+NEVER: Final = float("inf")
 
 
 class GapRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -78,21 +84,30 @@ class Fed:
 
 
 def subscribe(books: Books, names: Sequence[tuple[str, str]], now: Instant) -> set[str]:
-    """Enter subscriptions, given as (name, topic); return the names of those that are made now, and begin now.
+    """Enter subscriptions, given as (name, topic); return the names of those that are being made, and begin now.
 
-    A store that was put back may have forgotten some: those that it does not know when its new life begins are
-    as old as can be, and miss nothing.
+    One is being made until an instance of the service is ready with it. A store that was put back may have forgotten
+    some: those that it does not know when its new life begins are as old as can be, and miss nothing.
     """
     is_put_back = is_new(books, "subscriptions") and was_put_back(books)
     before = {(each.name, each.topic) for each in books.subscribed()}
-    fresh: set[str] = set()
     for name, topic in names:
-        if (name, topic) in before:
-            continue
-        books.subscribe(name, topic, 0.0 if is_put_back else now)
-        if not is_put_back:
-            fresh.add(name)
-    return fresh
+        if (name, topic) not in before:
+            books.drop_key(READY, name)
+            books.subscribe(name, topic, 0.0 if is_put_back else now)
+    if is_put_back:
+        are_ready(books, [name for name, _topic in names])
+    return {name for name, _topic in names if not _is_ready(books, name)}
+
+
+def are_ready(books: Books, names: Iterable[str]) -> None:
+    """Count subscriptions as made: they miss nothing that is told from now on."""
+    for name in names:
+        books.add_key(Key(READY, name, b"", "", NEVER))
+
+
+def _is_ready(books: Books, name: str) -> bool:
+    return books.key(READY, name) is not None
 
 
 class Feeding:
@@ -193,7 +208,7 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here, fr
     for each in told:
         if each.subscription not in here.subscriptions.get(each.topic, ()):
             continue
-        if each.fresh and each.subscription not in fresh:
+        if each.fresh and (each.subscription not in fresh or _is_ready(books, each.subscription)):
             result.asks.add(service_of(each.topic))
             continue
         service = service_of(each.topic)

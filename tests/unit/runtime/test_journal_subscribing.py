@@ -1,0 +1,59 @@
+"""When a subscription is made: it begins where its publisher's streams end, until an instance is ready with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from posthouse.contracts.store import Books, Store
+from posthouse.message.message import Lane
+from posthouse.runtime.steps.feeding import are_ready, subscribe, take_heads
+from posthouse.runtime.steps.here import Here
+from posthouse.runtime.steps.pulling import Head, Heads
+from posthouse.testing.clock import ManualClock
+from tests.house import House
+
+pytestmark = pytest.mark.anyio
+
+NAME, TOPIC = "audit.note", "prices.quoted"
+STAMPS = Lane("prices-store", 1)
+
+
+@pytest.fixture
+async def store(house: House) -> Store:
+    """The store of a service that nobody serves."""
+    await house.open()
+    await house.read("audit", lambda books: None)
+    return house._stores["audit"]
+
+
+def here(house: House) -> Here:
+    place = Here("audit", peer="peer", now=ManualClock().now, directory=(house.hosts[0]).directory)
+    place.subscriptions = {TOPIC: [NAME]}
+    return place
+
+
+async def test_every_instance_makes_a_subscription_until_one_is_ready_with_it(store: Store):
+    def start(books: Books) -> set[str]:
+        return subscribe(books, [(NAME, TOPIC)], 7.0)
+
+    first = await store.commit(start, name="first")
+    second = await store.commit(start, name="second")
+    await store.commit(lambda books: are_ready(books, [NAME]), name="ready")
+    third = await store.commit(start, name="third")
+
+    assert (first, second, third) == ({NAME}, {NAME}, set())
+
+
+async def test_what_a_publisher_says_to_who_is_still_waiting_skips_nothing_once_a_sibling_is_ready(
+    store: Store, house: House
+):
+    told = [Heads(NAME, TOPIC, True, [Head(1, 0, 5, 5, [])])]
+    place = here(house)
+
+    def wait(books: Books) -> tuple[int, set[str]]:
+        subscribe(books, [(NAME, TOPIC)], 7.0)
+        are_ready(books, [NAME])
+        fed = take_heads(books, told, STAMPS, place, {NAME})
+        return len(books.feeds()), fed.asks
+
+    assert await store.commit(wait, name="wait") == (0, {"prices"})
