@@ -113,7 +113,11 @@ def test_instances_of_a_service_that_there_is_not_are_refused(app: Path):
 
 
 def test_all_queues_and_subscriptions_are_there_before_anything_runs(app: Path):
-    """What the supervisor does first: an event told now is kept for a service that never ran."""
+    """What the supervisor does first: a queued event told now is kept for a service that never ran."""
+    declared = 'prices.event("quoted", Price'
+    assert f"{declared})" in app.read_text()
+    app.write_text(app.read_text().replace(f"{declared})", f'{declared}, mode="queued")'))
+
     announced = posthouse("_announce", "app.py", cwd=app.parent)
     told = posthouse("publish", "prices.quoted", '{"sku": "tea", "total": 1}', "--json", cwd=app.parent)
     queues = posthouse("queues", "--json", cwd=app.parent)
