@@ -47,7 +47,9 @@ def test_a_deadly_request_is_parked_after_three_deaths_and_its_neighbours_go_on(
         revive(yard, ends)
         return len(yard.parked("mill")) == len(kinds)
 
-    yard.wait_for(all_parked, "all deadly requests are parked", within=60)
+    # Mills end with an error here, and may do so at any moment: that is no failure of the test.
+    assert yard.comes_true(all_parked, within=60), "it never came true that all deadly requests are parked"
+    revive(yard, ends)  # whoever ended last
     asked_then = yard.asked
     yard.wait_for(lambda: yard.asked > asked_then + 20, "neighbours are asked and answered")
     print(f"ends {ends}, {asked_then} neighbours done meanwhile")
