@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,9 +25,10 @@ def plan(*asks: Ask, events: list[Event], **more: int) -> Plan:
     return Plan(11, places, asks=list(asks), events=events, heals_at=8.0, patience=200.0)
 
 
-def call(at: float, op: str, **job: object) -> Ask:
+def call(at: float, op: str, **job: Any) -> Ask:
     """Return a call of prices."""
-    return Ask(at, "shop", "call", Job(op, **{"to": "prices.do", **job}))  # type: ignore[arg-type]
+    what: dict[str, Any] = {"to": "prices.do", **job}
+    return Ask(at, "shop", "call", Job(op, **what))
 
 
 def outcomes(world: World) -> Counter[str]:

@@ -322,7 +322,7 @@ def storm(
         yard.begin(name)
     while yard.kills.total() < kills or yard.asked < requests:
         further = yard.asked + rng.randint(1, max(2, 2 * requests // kills))
-        yard.comes_true(lambda: yard.asked >= further, within=rng.uniform(0.1, 3.0))  # noqa: B023
+        yard.comes_true(lambda: yard.asked >= further, within=rng.uniform(0.1, 3.0))  # noqa: B023 - asked in this round only
         assert yard.ended() == [], "a process ended by itself"
         if yard.kills.total() < kills:
             victim = rng.choice(names)

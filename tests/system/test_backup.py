@@ -77,7 +77,7 @@ class World:
         until = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < until, f"it never came true that {what}"
-            time.sleep(0.002)
+            time.sleep(0.002)  # other processes make it true, and nothing tells of it
 
     @property
     def _booked(self) -> Path:

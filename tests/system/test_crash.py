@@ -70,7 +70,7 @@ def storm(
         while yard.kills.total() < kills or (yard.count("confirmed") < letters and yard.kills.total() < 3 * kills):
             progress = progress_of(yard)
             further = progress + rng.randint(1, 4 * letters // kills)  # a letter counts twice: confirmed, handled
-            yard.comes_true(lambda: progress_of(yard) >= further, within=rng.uniform(0.1, 1.0))  # noqa: B023
+            yard.comes_true(lambda: progress_of(yard) >= further, within=rng.uniform(0.1, 1.0))  # noqa: B023 - asked in this round only
             if progress_of(yard) == progress and rng.random() < 0.7 and not yard.ended():
                 continue  # nobody had come so far as to do anything; mostly, let them
             victim = rng.choice(victims or names)

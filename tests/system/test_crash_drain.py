@@ -40,7 +40,7 @@ def stops_under_load(yard: Yard, *, stops: int, fault: str = "") -> int:
         yard.receiver(name, **says)
     for number in range(stops):
         name = ("even", "odd")[number % 2]
-        yard.wait_for(lambda: yard.begun(name) > 50, f"{name} is under load")  # noqa: B023
+        yard.wait_for(lambda: yard.begun(name) > 50, f"{name} is under load")  # noqa: B023 - asked in this round only
         at_work += max(0, yard.all_begun() - yard.count("handled"))
 
         assert yard.stop(name, within=GRACE + BEYOND) == 0

@@ -175,7 +175,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, f"it never came true that {what}"
-        time.sleep(0.01)
+        time.sleep(0.01)  # other processes make it true, and nothing tells of it
 
 
 @pytest.fixture

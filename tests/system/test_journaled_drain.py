@@ -43,7 +43,7 @@ def stops_under_load(yard: JournaledYard, *, stops: int, grace: float, pause: fl
     for number in range(stops):
         name = names[number % 4]
         further = yard.asked + 30
-        yard.wait_for(lambda: yard.asked >= further, "requests are made", within=60)  # noqa: B023
+        yard.wait_for(lambda: yard.asked >= further, "requests are made", within=60)  # noqa: B023 - asked in this round only
 
         assert yard.stop(name, within=grace + BEYOND) == 0
 

@@ -51,7 +51,7 @@ def test_four_instances_of_one_store_lose_nothing_when_the_direct_path_is_cut(
         yard.begin(name)
 
     for part in range(10):
-        yard.wait_for(lambda: yard.asked >= part * requests / 10, "requests are made", within=60)  # noqa: B023
+        yard.wait_for(lambda: yard.asked >= part * requests / 10, "requests are made", within=60)  # noqa: B023 - asked in this round only
         yard.recorder.note(Fault("cut", "run"))
         for path in (yard.data / "run").glob("*"):
             path.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def test_who_was_stopped_beyond_its_lease_decides_nothing_any_more(yard: Journal
     fenced = 0
     while fenced < 2:
         asked = yard.asked
-        yard.wait_for(lambda: yard.asked >= asked + 20, "requests are made", within=120)  # noqa: B023
+        yard.wait_for(lambda: yard.asked >= asked + 20, "requests are made", within=120)  # noqa: B023 - asked in this round only
         yard.wait_for(lambda: runs_something(yard, instance_of(yard, stopped.pid)), "it runs something")
         instance = instance_of(yard, stopped.pid)
         refusals = refused(yard)
@@ -81,12 +81,12 @@ def test_who_was_stopped_beyond_its_lease_decides_nothing_any_more(yard: Journal
         # What it ran may have ended just before. And one that stops while it writes keeps all others from writing; then
         # nobody can take anything over.
         is_fenced = runs_something(yard, instance) and yard.comes_true(
-            lambda: not runs_something(yard, instance),  # noqa: B023
+            lambda: not runs_something(yard, instance),  # noqa: B023 - asked in this round only
             within=6,
         )
         stopped.send_signal(signal.SIGCONT)
         if is_fenced:
-            yard.wait_for(lambda: refused(yard) > refusals, "it is refused what it wants to decide")  # noqa: B023
+            yard.wait_for(lambda: refused(yard) > refusals, "it is refused what it wants to decide")  # noqa: B023 - asked in this round only
             fenced += 1
 
     report = yard.end()

@@ -38,7 +38,7 @@ def wipes_under_load(yard: JournaledYard, *, wipes: int, requests: int) -> None:
     rng = random.Random(SEED)
     for number in range(wipes):
         further = int(requests * (number + rng.random()) / wipes)
-        yard.wait_for(lambda: yard.asked >= further, "requests are made", within=60)  # noqa: B023
+        yard.wait_for(lambda: yard.asked >= further, "requests are made", within=60)  # noqa: B023 - asked in this round only
         wipe(yard)
     yard.wait_for(lambda: yard.asked >= requests, "requests are made after the last wipe", within=60)
     assert yard.ended() == []

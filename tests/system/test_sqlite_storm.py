@@ -57,7 +57,7 @@ def blow(base: Path, *, seed: int, length: float, fault: str = "") -> None:
                     _, said = process.communicate()
                     assert now > killed or (process.returncode, said) == (0, "")
             assert now < end + PATIENCE, "a process does not end"
-            time.sleep(0.01)
+            time.sleep(0.01)  # which of many processes ends first is not known: look at all of them again
     finally:
         for process in running:
             process.kill()

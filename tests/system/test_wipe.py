@@ -53,10 +53,10 @@ def test_processes_go_on_when_the_file_is_deleted_under_them(yard: Yard) -> None
 
     for pattern in rng.sample(WIPES, len(WIPES)):
         further = yard.count("handled") + rng.randint(1, 400)
-        yard.comes_true(lambda: yard.count("handled") >= further, within=rng.uniform(0.1, 1.0))  # noqa: B023
+        yard.comes_true(lambda: yard.count("handled") >= further, within=rng.uniform(0.1, 1.0))  # noqa: B023 - asked in this round only
         wipe(yard, pattern)
         before = yard.count("handled")
-        yard.wait_for(lambda: yard.count("handled") >= before + 300, f"letters are handled after {pattern}")  # noqa: B023
+        yard.wait_for(lambda: yard.count("handled") >= before + 300, f"letters are handled after {pattern}")  # noqa: B023 - asked in this round only
     yard.kill("sender")
     yard.sender("after", 2, STORM_AHEAD=MANY, STORM_REST="0.005")
     yard.wait_for(lambda: handled_of(yard, 2) >= 100, "a process that came later is heard")

@@ -196,7 +196,7 @@ class Yard:
         while not condition():
             if time.monotonic() > until:
                 return False
-            time.sleep(0.002)
+            time.sleep(0.002)  # other processes make it true, and nothing tells of it
         return True
 
     def wait_until_quiet(self) -> None:

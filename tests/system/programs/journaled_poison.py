@@ -118,7 +118,7 @@ async def ask() -> None:
 
 Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
 if ROLE == "mill":
-    watchdog.LIMIT = STUCK_AFTER  # type: ignore[misc]
+    watchdog.LIMIT = STUCK_AFTER  # type: ignore[misc] - final for all but tests
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     run(mill)

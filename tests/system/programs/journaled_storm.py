@@ -299,7 +299,7 @@ def limit_pages(connection: Any) -> None:
 def make_room() -> None:
     """End the limit when the test says so; a connection that is at work is tried again."""
     while not (RECORDS / "space").exists():
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process makes the file, and nothing tells of it; this thread has no more to do
     for connection in limited:
         while True:
             with contextlib.suppress(apsw.ThreadingViolationError, apsw.BusyError):
@@ -312,9 +312,9 @@ if PAGES:
     apsw.connection_hooks.append(limit_pages)
     Thread(target=make_room, daemon=True).start()
 if LEASE:
-    journal.LEASE, journal.BEAT = float(LEASE), float(LEASE) / 3  # type: ignore[misc]
+    journal.LEASE, journal.BEAT = float(LEASE), float(LEASE) / 3  # type: ignore[misc] - final for all but tests
 if KEPT:
-    forgetting.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc]
+    forgetting.KEPT_FOR = relay.FORGET = float(KEPT)  # type: ignore[misc] - final for all but tests
 if __name__ == "__main__":
     if ROLE == "prices":
         run(prices)

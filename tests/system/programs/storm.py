@@ -140,6 +140,6 @@ Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=T
 if place := os.environ.get("STORM_DIES", ""):
     die_at(place)
 if FAULT == "deaf":  # takes the signal, and goes on
-    Signals.__enter__ = lambda self: [signal.signal(signal.SIGTERM, signal.SIG_IGN), self][1]  # type: ignore[method-assign]
+    Signals.__enter__ = lambda self: [signal.signal(signal.SIGTERM, signal.SIG_IGN), self][1]  # type: ignore[method-assign] - the fault itself
 if __name__ == "__main__":
     asyncio.run(send(sys.argv[1]))
