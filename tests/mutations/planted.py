@@ -318,7 +318,7 @@ FAULTS: Final = (
     ),
     Fault(
         "where a stream begins is not written when old events are dropped",
-        "tests/unit/runtime/test_journal_events.py",
+        "tests/unit/runtime/test_journal_gaps.py",
         ((f"{STEPS}/telling.py", "            stream.first = stream.next if first < 0 else first\n", ""),),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from posthouse.contracts.store import Books, Store
@@ -11,6 +13,7 @@ from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.pulling import Head, Heads
 from posthouse.testing.clock import ManualClock
 from tests.house import House
+from tests.unit.runtime.audit import Audit, Price, publish, publisher, quoted
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +60,50 @@ async def test_what_a_publisher_says_to_who_is_still_waiting_skips_nothing_once_
         return len(books.feeds()), fed.asks
 
     assert await store.commit(wait, name="wait") == (0, {"prices"})
+
+
+async def test_a_new_subscription_does_not_hear_what_was_published_before_it(house: House):
+    audit = Audit()
+    await house.serve(publisher())
+    await publish(house, range(5))
+
+    await house.serve(audit.service)
+    await publish(house, range(5, 8))
+
+    await audit.hears(house, range(5, 8))
+
+
+async def test_a_subscription_from_the_first_one_hears_all_that_is_kept(house: House):
+    audit = Audit(start="first")
+    await house.serve(publisher())
+    await publish(house, range(5))
+
+    await house.serve(audit.service)
+    await publish(house, range(5, 8))
+
+    await audit.hears(house, range(8))
+
+
+async def test_a_subscription_that_is_there_before_its_publisher_misses_nothing(house: House):
+    audit = Audit()
+    await house.serve(audit.service)
+    host = await house.serve(publisher())
+
+    await host.client("prices").publish(quoted, Price(1))
+
+    await audit.hears(house, [1])
+
+
+async def test_a_subscription_made_while_its_publisher_is_away_hears_what_was_told_since_and_nothing_old(house: House):
+    audit = Audit()
+    host = await house.serve(publisher())
+    await publish(house, [1])
+    await host.close()
+    await asyncio.sleep(120)
+    await house.serve(audit.service)
+    await asyncio.sleep(120)
+
+    host = await house.serve(publisher())
+    await host.client("prices").publish(quoted, Price(2))
+
+    await audit.hears(house, [2])
