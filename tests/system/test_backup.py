@@ -336,3 +336,23 @@ def test_where_there_is_no_store_no_backup_is_made(tmp_path: Path):
 
     assert (nothing.status, empty.status) == (3, 2)
     assert [path.name for path in tmp_path.iterdir()] == [".posthouse"]
+
+
+def test_a_backup_into_the_data_directory_is_refused(at_rest: World):
+    refused = at_rest.posthouse("backup", ".posthouse/monday")
+
+    assert refused.status == 2
+    assert "would be lost with it" in refused.err
+    assert not (at_rest.folder / ".posthouse" / "monday").exists()
+
+
+def test_who_puts_a_store_in_the_place_of_another_one_is_told_how_to_go_on(at_rest: World):
+    world = at_rest
+    with closing(sqlite3.connect(world.store)) as connection, connection:
+        connection.execute("UPDATE posthouse_store SET id = 'another'")
+
+    restored = world.posthouse("restore", "monday", "bank", "--replace")
+
+    assert restored.status == 0
+    assert "was another store (another)" in restored.err
+    assert "posthouse lanes map" in restored.err

@@ -34,6 +34,7 @@ def backup(options: Options, to: str, services: tuple[str, ...]) -> int:
 
     stores = folder_of_stores(options.settings())
     chosen = _chosen(stores, services)
+    _must_lie_elsewhere(Path(to), stores.parent)
     with Progress("copying") as progress:
         manifest = back_up(stores, chosen, Path(to), made=datetime.now(UTC), posthouse=_version(), progress=progress)
     if options.json:
@@ -78,9 +79,29 @@ def _chosen(stores: Path, services: Sequence[str]) -> list[str]:
     return picked(services, there, where=str(stores.parent))
 
 
+def _must_lie_elsewhere(target: Path, data: Path) -> None:
+    if target.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"{target} lies in the data directory {data}, and would be lost with it",
+            hint="Name a directory outside of it, best on another disk.",
+        )
+
+
 def services_in(stores: Path) -> list[str]:
-    """Return the services that have a store in a directory of stores."""
-    return sorted(file.stem for file in stores.glob("*.db"))
+    """Return the services that have a store in a directory of stores; none, where there is no such directory.
+
+    Raises:
+        StorageError: this user may not look into it.
+    """
+    try:
+        return sorted(file.stem for file in stores.iterdir() if file.suffix == ".db")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(
+            f"{stores} cannot be looked into: {error.strerror}",
+            hint="Run this as the user whose it is, or name another directory with --data.",
+        ) from error
 
 
 def picked(services: Sequence[str], there: Sequence[str], *, where: str) -> list[str]:

@@ -76,8 +76,8 @@ def _tell(options: Options, done: PutBack, manifest: Manifest) -> None:
         output.line(f"  what was there: {done.aside}")
     if done.replaced is not None and done.replaced.id != done.identity.id:
         output.say(
-            f"what was there was another store ({done.replaced.id[:8]}): who is bound to it asks that one;"
-            f" `posthouse lanes map --help` says how to bind them to {done.identity.id[:8]}"
+            f"what was there was another store ({done.replaced.id}): who is bound to it asks that one;"
+            f" `posthouse lanes map --help` says how to bind them to {done.identity.id}"
         )
 
 

@@ -62,10 +62,11 @@ def verify(options: Options, place: str | None) -> int:
 def _checked(options: Options, place: str | None, progress: Progress) -> list[Checked]:
     from posthouse.backends.sqlite.store.backups import MANIFEST, check_backup, check_stores, read_manifest
     from posthouse.cli.backup import folder_of_stores, services_in
+    from posthouse.cli.house import is_directory
     from posthouse.cli.stores import FOLDER
 
     stores = folder_of_stores(options.settings()) if place is None else Path(place) / FOLDER
-    if place is not None and ((Path(place) / MANIFEST).exists() or not stores.is_dir()):
+    if place is not None and (not is_directory(stores) or (Path(place) / MANIFEST).exists()):
         return check_backup(Path(place), read_manifest(Path(place)).stores, progress=progress)
     services = services_in(stores)
     if not services:

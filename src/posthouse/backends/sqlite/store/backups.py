@@ -19,6 +19,7 @@ import msgspec
 
 from posthouse.backends.sqlite.store.checks import look_at_all
 from posthouse.backends.sqlite.store.copies import cannot_write, checksum, copy_store, flush_names
+from posthouse.backends.sqlite.store.tables import VERSION as FORMAT
 from posthouse.errors import DiskFullError, IllegalNameError, StorageError, UsageError
 from posthouse.message.names import check_part
 from posthouse.protocol.epoch import Identity
@@ -154,11 +155,11 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            raise StorageError(
-                f"{folder} is no backup: it has no {MANIFEST}",
-                hint="A directory whose name ends in .partial-... is what is left of a backup that was not finished.",
-            ) from None
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+            raise _no_backup(folder) from None
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="A backup is private: run this as the user who made it, or who owns the copy.",
+        ) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise StorageError(f"{path} is damaged, or none of ours: {error}", hint="Take another backup.") from error
     if manifest.version > VERSION:
@@ -170,7 +171,24 @@ def read_manifest(folder: Path) -> Manifest:
             raise StorageError(f"{path} is damaged: {error}", hint="Take another backup.") from error
         if copy.file != f"{copy.service}.db":
             raise StorageError(f"{path} is damaged: {copy.file!r} is not the file of {copy.service}")
+        if copy.format > FORMAT:
+            raise StorageError(
+                f"{folder} holds stores of a newer posthouse (format {copy.format}; this one knows {FORMAT})",
+                hint="Upgrade this posthouse. The backup is not damaged by that.",
+            )
     return manifest
+
+
+def _no_backup(folder: Path) -> StorageError:
+    if not folder.is_dir():
+        what = "is a file, and a backup is a directory" if folder.exists() else "is not there"
+        return StorageError(f"{folder} {what}", hint="Name the directory that `posthouse backup` has made.")
+    return StorageError(
+        f"{folder} is no backup: it has no {MANIFEST}",
+        hint="It is what is left of a backup that was not finished: remove it, and take another one."
+        if ".partial-" in folder.absolute().name
+        else "Name the directory that `posthouse backup` has made.",
+    )
 
 
 def check_backup(
@@ -258,7 +276,10 @@ def _must_be_free(target: Path) -> None:
 def _must_have_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise DiskFullError(f"the stores take {size >> 20:,} MiB, and {folder} has room for {free >> 20:,} MiB")
+        raise DiskFullError(
+            f"a backup needs {size >> 20:,} MiB, some of it to spare, and {folder} has room for {free >> 20:,} MiB",
+            hint="Make room there, or name a directory on another disk. Nothing was begun, and the services go on.",
+        )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import apsw
 
-from posthouse.backends.sqlite.store.copies import Facts, connected, facts_of
+from posthouse.backends.sqlite.store.copies import Facts, cannot_open, connected, facts_of
 from posthouse.backends.sqlite.store.damage import damaged_rows
 from posthouse.backends.sqlite.store.faults import FAILURES
 from posthouse.backends.sqlite.store.tables import VERSION
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 20
 _INTEGRITY: Final = f"PRAGMA integrity_check({_MOST})"
+_NO_FAULTS: Final = {"ok", "*** in database main ***"}
 
 
 class Looked(NamedTuple):
@@ -38,6 +39,9 @@ def look_at_all(path: Path, *, is_backup: bool) -> Looked:
     Args:
         path: of the file.
         is_backup: nobody writes to it, so it is read without locks, and where nothing can be written.
+
+    Raises:
+        StorageError: it cannot be opened, so nothing is known of it.
     """
     place = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if is_backup else ''}"
     facts: Facts | None = None
@@ -45,9 +49,12 @@ def look_at_all(path: Path, *, is_backup: bool) -> Looked:
         with connected(place, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI) as connection:
             connection.execute("BEGIN")
             facts = facts_of(connection, path)
-            faults = [text for (text,) in connection.execute(_INTEGRITY).fetchall() if text != "ok"]
+            found = connection.execute(_INTEGRITY).fetchall()
+            faults = [line for (text,) in found for line in text.splitlines() if line not in _NO_FAULTS]
             if not faults and facts.format == VERSION:  # rows of an older format have other columns
                 faults = damaged_rows(connection.cursor(), most=_MOST)
+    except apsw.CantOpenError as error:
+        raise cannot_open(path, error) from error
     except FAILURES as error:
         return Looked(facts, [f"SQLite cannot read it: {error}"])
     except StorageError as error:

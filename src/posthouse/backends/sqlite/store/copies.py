@@ -7,6 +7,7 @@ All functions block: they run in a process or a thread of their own.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -17,7 +18,7 @@ import apsw
 
 from posthouse.backends.sqlite.store.faults import told
 from posthouse.backends.sqlite.store.tables import APPLICATION, VERSION
-from posthouse.errors import PosthouseError, StorageError, UnavailableError
+from posthouse.errors import DiskFullError, PosthouseError, StorageError, UnavailableError
 from posthouse.protocol.epoch import Identity
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def copy_store(
         rest: waits so many seconds.
 
     Raises:
-        StorageError: it is no store, or damaged.
+        StorageError: it is no store, or damaged, or this user may not read it.
         UnavailableError: the file cannot be read now, or the copy not be written.
     """
     written = -1
@@ -110,6 +111,8 @@ def copy_store(
         os.fsync(written)
     except apsw.FullError as error:  # only the copy is written
         raise told(error, target) from error
+    except apsw.CantOpenError as error:
+        raise cannot_open(source, error) from error
     except apsw.Error as error:
         raise told(error, source) from error
     except OSError as error:
@@ -199,9 +202,24 @@ def flush_names(directory: Path) -> None:
         os.close(folder)
 
 
+def cannot_open(path: Path, error: apsw.Error) -> StorageError:
+    """Return the error that says that a store cannot be opened to read it."""
+    return StorageError(
+        f"{path} cannot be opened: {error}",
+        hint="Run this as the user whose store it is: one that is in use is read with files that lie beside it.",
+    )
+
+
 def cannot_write(path: Path, error: OSError) -> PosthouseError:
     """Return the error that says that something cannot be written."""
-    return UnavailableError(f"{path} cannot be written: {error.strerror}", hint="Is there room, and may this user?")
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(f"there is no room to write {path}", hint="Make room on its disk, and run this again.")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return StorageError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="Run this as a user who may write there, or name another place.",
+        )
+    return UnavailableError(f"{path} cannot be written: {error.strerror}", hint="Look at the disk it lies on.")
 
 
 def _flush(file: int) -> None:

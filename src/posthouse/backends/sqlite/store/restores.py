@@ -160,7 +160,9 @@ def _must_be_free(path: Path, service: str, *, replace: bool) -> None:
             return
         user = user_of(path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be looked into: {error.strerror}") from error
+        raise StorageError(
+            f"{path} cannot be looked into: {error.strerror}", hint="Run this as the user whose store it is."
+        ) from error
     if user is not None:
         raise UsageError(
             f"the store of {service} is open: {user} has it", hint=f"End {service} first, then restore its store."
