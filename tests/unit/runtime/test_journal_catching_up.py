@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from posthouse import Service
+from posthouse.message.codec import decode
+from posthouse.message.message import Kind, Message
+from posthouse.runtime.steps.pulling import NOTHING, wants_of
 from tests.house import House, until
 from tests.unit.runtime.audit import (
     LATER,
@@ -163,3 +167,80 @@ async def test_who_is_answered_and_given_nothing_asks_again_without_haste(house:
 
     assert await audit.heard(house) == [3]
     assert 2 <= len(asked) <= 15
+
+
+def words_of(house: House, host: int, keep: Callable[[Message], bool]) -> list[Message]:
+    """Return the questions that a host asks, as it goes on; only those that are kept are sent."""
+    direct, asked = house.hosts[host].transport.direct, list[Message]()
+    send = direct.send
+
+    def seen(peer: str, frame: bytes) -> None:
+        message = decode(frame)
+        if message.kind is not Kind.CONTROL or message.type != "pull":
+            send(peer, frame)
+            return
+        asked.append(message)
+        if keep(message):
+            send(peer, frame)
+
+    direct.send = seen
+    return asked
+
+
+async def test_a_question_that_was_lost_is_asked_again(house: House):
+    audit, lost = Audit(), {0}
+    await house.serve(publisher())
+    await house.serve(audit.service)
+
+    def once(number: int) -> bool:
+        is_lost = number in lost
+        lost.discard(number)
+        return is_lost
+
+    drop_events(house, once)
+    asked = words_of(house, 1, lambda _message: len(asked) > 2)
+    await publish(house, [7])
+
+    await until(lambda: audit.heard(house), lambda heard: heard == [7])
+    assert len(asked) == 3
+
+
+async def test_who_has_no_room_asks_how_the_streams_stand_and_for_no_event(house: House):
+    slow, may_end = Service("audit", capacity=10, concurrency=4), asyncio.Event()
+    ran: list[int] = []
+
+    @slow.on(quoted)
+    async def note(price: Price) -> None:
+        await may_end.wait()
+        ran.append(price.number)
+
+    await house.serve(publisher())
+    await house.serve(slow)
+    await publish(house, range(100))
+    await asyncio.sleep(1)
+    asked = words_of(house, 1, lambda _message: True)
+    await asyncio.sleep(20)
+
+    streams = [known for message in asked for want in wants_of(message.data) for known in want.streams]
+    assert streams
+    assert {(known.head, len(known.wanted)) for known in streams} == {(NOTHING, 0)}
+    may_end.set()
+    await until(answer_of(ran), lambda ran: len(ran) == 100)
+
+
+async def test_a_publisher_that_comes_back_is_asked_before_the_next_regular_question(house: House):
+    audit = Audit()
+    host = await house.serve(publisher())
+    await house.serve(audit.service)
+    drop_events(house, lambda _number: True)
+    await publish(house, [1])
+    await host.close()
+    await asyncio.sleep(60)
+
+    asked = words_of(house, 1, lambda _message: True)
+    before = asyncio.get_running_loop().time()
+    await house.serve(publisher())
+    await until(answer_of(asked), bool)
+
+    assert asyncio.get_running_loop().time() - before < 1.0
+    await audit.hears(house, [1])

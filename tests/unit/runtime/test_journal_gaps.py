@@ -99,3 +99,28 @@ async def test_a_parked_run_of_the_handler_of_gaps_can_be_given_up(house: House)
 
     assert (letter.operation, did) == ("audit.on_gap.prices.quoted", Did.DONE)
     assert await house.requests("audit.on_gap.prices.quoted") == []
+
+
+async def test_many_that_are_too_old_go_at_one_look_though_few_go_in_one_step(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(telling, "DROPS", 10)
+    await house.serve(publisher())
+    await publish(house, range(35), event=brief)
+    await asyncio.sleep(170)  # looks were at 60 and 120 s, when none was too old
+
+    await asyncio.sleep(30)  # and at 180 s
+
+    [stream] = await house.read("prices", lambda books: books.streams("prices.quoted"))
+    assert (stream.first, stream.bytes) == (35, 0)
+
+
+async def test_the_time_that_an_event_is_kept_is_what_its_service_said_last(house: House):
+    await house.serve(publisher())
+    await publish(house, [1])
+    await publish(house, [2], event=brief)
+
+    await asyncio.sleep(300)
+
+    [stream] = await house.read("prices", lambda books: books.streams("prices.quoted"))
+    assert stream.first == 2

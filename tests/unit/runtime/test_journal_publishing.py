@@ -8,6 +8,8 @@ import pytest
 
 from posthouse import Context, Reject, Service, UsageError
 from posthouse.errors import IdReusedError
+from posthouse.message.codec import decode
+from posthouse.message.message import Kind
 from tests.house import House, until
 from tests.unit.runtime.audit import LATER, Audit, Price, answer_of, drop_events, publish, publisher, quoted
 
@@ -164,3 +166,23 @@ async def test_who_is_shown_and_does_not_serve_can_publish_and_is_asked_for_what
     await publish(house, [1])
 
     await audit.hears(house, [1])
+
+
+async def test_an_event_that_was_told_before_is_not_sent_again(house: House):
+    audit = Audit()
+    host = await house.serve(publisher())
+    await house.serve(audit.service)
+    sent: list[bytes] = []
+    send = host.transport.direct.send
+
+    def seen(peer: str, frame: bytes) -> None:
+        if not frame or decode(frame).kind is Kind.EVENT:
+            sent.append(frame)
+        send(peer, frame)
+
+    host.transport.direct.send = seen
+    for _ in range(3):
+        await host.client("prices").publish(quoted, Price(1), id="order-1")
+
+    await audit.hears(house, [1])
+    assert len(sent) == 1
