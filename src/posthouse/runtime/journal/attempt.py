@@ -260,6 +260,11 @@ class JournaledAttempt(Attempt):
         """Whether `leave` has anything to do."""
         return bool(self._unchecked) or self.kept is not None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it asked, told, wrote and used nothing, so that nothing commits with its end."""
+        return not (self.asks or self.tells or self.used or self.calls or self.tail is not None)
+
     def rests(self, claim: Claim) -> bool:
         """Say whether a delivery can rest until a call of this attempt is answered: it was made in its name."""
         return bool(self.awaited) and claim is self._claim

@@ -31,7 +31,7 @@ from posthouse.runtime.answers import refusal_of
 from posthouse.runtime.ending import end_of
 from posthouse.runtime.journal.attempt import JournaledAttempt
 from posthouse.runtime.journal.inbox import Ending
-from posthouse.runtime.steps.deciding import Decision, Ended, PutBack
+from posthouse.runtime.steps.deciding import FIRST_OF_FEEDS, Decision, Ended, PutBack
 from posthouse.runtime.steps.wire import Outcome, is_waited_for, outcome_bytes
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class JournaledEnding:
             waited_for=False, attempts=run.attempts, backoff=run.backoff, exhausted=run.exhausted
         )
         self._keeps_frame = target.name in journal.here.ack_handlers
+        self._told = self._not_decided
 
     def attempt_for(self, turn: Turn, work: Work) -> Attempt:
         """Return the door for one run."""
@@ -88,6 +89,9 @@ class JournaledEnding:
         if isinstance(attempt, JournaledAttempt) and attempt.diverged is not None:
             for work in works:
                 self.badly(work, Decided(attempt.diverged), attempt)
+            return
+        if len(works) == 1 and self._is_only_had(works[0], attempt):
+            self._journal.inbox.had(works[0], self._told)
             return
         outcome = Outcome(reply) if isinstance(reply, bytes) else Outcome(b"", refusal_of(reply.error))
         stored = outcome_bytes(outcome)
@@ -108,6 +112,17 @@ class JournaledEnding:
             first.used = (*attempt.used, *first.used)
             tail = attempt.tail
         self._journal.inbox.decide(Ending(works, decisions, tail, self._not_decided))
+
+    @staticmethod
+    def _is_only_had(work: Work, attempt: Attempt | None) -> bool:
+        """Say whether nothing is to be written of an event but that it was had."""
+        claim = work.claim
+        return (
+            claim is not None
+            and claim.place >= FIRST_OF_FEEDS
+            and claim.attempt == 1
+            and (attempt is None or (isinstance(attempt, JournaledAttempt) and attempt.is_empty))
+        )
 
     def badly(self, work: Work, end: End, attempt: Attempt | None = None) -> None:
         """It did not end well: try again later, or end it for good."""

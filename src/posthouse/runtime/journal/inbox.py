@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -25,7 +26,7 @@ from posthouse.protocol.lane import SELF, lane_of
 from posthouse.protocol.stream import is_of_feed
 from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.damage import sound
-from posthouse.runtime.steps.deciding import Ended, PutBack, decide, put_back
+from posthouse.runtime.steps.deciding import Ended, PutBack, decide, events_had, put_back
 from posthouse.runtime.steps.receiving import Answer, Receiving
 from posthouse.runtime.steps.wire import outcome_of, reply_to, stamps_back
 from posthouse.runtime.timers import timers_of
@@ -153,6 +154,7 @@ class Inbox:
         self._places: dict[str, Place] = {}
         self._arrived: list[Arrived] = []
         self._endings: list[Ending] = []
+        self._had: list[tuple[Work, Callable[[Work, Ended | BaseException], None]]] = []
         self._running: dict[int, Work] = {}
         self._put_back: list[PutBack] = []
         self._timer: Timer | None = None
@@ -199,7 +201,7 @@ class Inbox:
 
     async def ended(self) -> None:
         """Wait until everything that was handed over is in the books."""
-        while self._under_way or self._endings or self._put_back or self._arrived:
+        while self._under_way or self._endings or self._had or self._put_back or self._arrived:
             self._idle.clear()
             await self._idle.wait()
 
@@ -372,6 +374,7 @@ class Inbox:
 
     def _low(self, name: str) -> None:
         place = self._places[name]
+        place.runner.low_water = -1  # once is enough: whoever finds no room sets it again
         if place.backlog:
             self._claim_for(place)
         else:
@@ -582,6 +585,12 @@ class Inbox:
             self._loop.call_soon(self._decide_all)
         self._endings.append(ending)
 
+    def had(self, work: Work, told: Callable[[Work, Ended | BaseException], None]) -> None:
+        """Count an event as had, whose handler ran for the first time, and has left nothing that commits with it."""
+        if not self._had:
+            self._loop.call_soon(self._all_had)
+        self._had.append((work, told))
+
     def release(self, row: PutBack, work: Work) -> None:
         """Put a request back that was not decided."""
         self._ran(work)
@@ -593,6 +602,45 @@ class Inbox:
         endings, self._endings = self._endings, []
         for first in range(0, len(endings), AT_ONCE):
             self._decide(endings[first : first + AT_ONCE])
+
+    def _all_had(self) -> None:
+        everything, self._had = self._had, []
+        for first in range(0, len(everything), AT_ONCE):
+            self._some_had(everything[first : first + AT_ONCE])
+
+    def _some_had(self, some: Sequence[tuple[Work, Callable[[Work, Ended | BaseException], None]]]) -> None:
+        self._count(1)
+        places = [work.claim.place for work, _told in some if work.claim is not None]
+
+        def over(done: asyncio.Future[list[bool]]) -> None:
+            for place in places:
+                self._running.pop(place, None)
+            try:
+                if done.cancelled():
+                    return
+                if (error := done.exception()) is not None:
+                    self._were_not_had(some, error)
+                elif not all(held := done.result()):
+                    for (work, told), was_held in zip(some, held, strict=True):
+                        if not was_held:
+                            told(work, Ended.FENCED)
+            finally:
+                self._count(-1)
+
+        step = partial(events_had, places=places, instance=self._here.instance)
+        self._store.commit(step, name="decide", weight=len(places)).add_done_callback(over)
+
+    def _were_not_had(
+        self, some: Sequence[tuple[Work, Callable[[Work, Ended | BaseException], None]]], error: BaseException
+    ) -> None:
+        if len(some) > 1 and not isinstance(error, UnavailableError):
+            for each in some:  # one of them is at fault, and the others must not fail with it
+                self._some_had((each,))
+            return
+        if not isinstance(error, PosthouseError):
+            _log.error("counting events as had failed in a way that it should not", exc_info=error)
+        for work, told in some:
+            told(work, error)
 
     def _decide(self, endings: Sequence[Ending]) -> None:
         """Decide in one step: each for itself, or those of one handler all together."""

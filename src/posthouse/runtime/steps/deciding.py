@@ -271,6 +271,18 @@ def _end_event(books: Books, decision: Decision, calls: Sequence[Call], here: He
     return _WELL
 
 
+def events_had(books: Books, *, places: Sequence[int], instance: str) -> list[bool]:
+    """Count events as had that were run for the first time, and left nothing; return for each whether it was ours."""
+    held = books.end_runs([(place, 1) for place in places], instance=instance)
+    had: dict[int, list[int]] = {}
+    for place, was_held in zip(places, held, strict=True):
+        if was_held:
+            had.setdefault(lane_of(place), []).append(number_of(place))
+    for lane, numbers in had.items():
+        events_over(books, lane, numbers)
+    return held
+
+
 def events_over(books: Books, lane: int, numbers: Iterable[int]) -> None:
     """Count events of a feed as had."""
     feed = books.feed(lane)
