@@ -6,11 +6,13 @@ never swallowed: its caller is told how it stands.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from posthouse.contracts.transport import Delivery
+from posthouse.errors import StoreDamagedError
 from posthouse.message.message import Kind, Lane, Message
 from posthouse.protocol.epoch import Identity, Meant, meant_for
 from posthouse.protocol.inbox import Known, Request, RequestState, Then, Verdict, judge, step
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from posthouse.protocol.outbox import Call
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.wire import Word
+
+_log: Final = logging.getLogger("posthouse.journal")
 
 # Members that are looked at for each message; in Python 3.11 a look at one through its class takes 70 ns.
 _REQUEST, _US, _NEW = Kind.REQUEST, Meant.US, Verdict.NEW
@@ -192,7 +196,9 @@ class Receiving:
         some = [each for each in some if each.message.lane is not None and each.message.lane.caller_epoch == newest]
         if not some:
             return
-        lane = books.lane_from(caller) or books.open_lane_in(caller, some[0].message.source)
+        lane = self._lane_of(caller, some[0].message.source)
+        if lane is None:
+            return
         if lane.closed:
             for each in some:
                 if each.message.lane is not None:
@@ -228,6 +234,14 @@ class Receiving:
             changed |= lane.next != before
         if changed:
             books.save_lane_in(lane)
+
+    def _lane_of(self, caller: Identity, service: str) -> LaneIn | None:
+        """Return the lane of a caller; None when it is damaged: then nothing is taken from it, and the others go on."""
+        try:
+            return self._books.lane_from(caller) or self._books.open_lane_in(caller, service)
+        except StoreDamagedError as error:
+            _log.error("%s; what %s sends is not taken (%s)", error, service, error.code)
+            return None
 
     def _take_requests(self, lane: LaneIn, requests: Sequence[Arrived]) -> None:
         numbers = [each.message.lane.number for each in requests if each.message.lane is not None]

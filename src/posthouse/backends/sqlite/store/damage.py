@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.backends.sqlite.store.reading import faults
+from posthouse.backends.sqlite.store.seals import SEALED, must_be_sealed
 from posthouse.backends.sqlite.store.sums import CALL, LETTER, REQUEST, call_of, event_of, letter_of, request_of, select
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ _TABLES: Final[Sequence[tuple[str, Callable[[Sequence[Any]], object]]]] = (
     (select(f"{REQUEST}, {_SUMS}", "FROM posthouse_requests"), request_of),
     (select("place, at, id, sum, frame", "FROM posthouse_events"), event_of),
     (select(f"{LETTER}, sum", "FROM posthouse_dead"), letter_of),
+    *((sealed.select(table), partial(must_be_sealed, sealed.what)) for table, sealed in SEALED.items()),
 )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.backends.sqlite.store.lanes import NONE, NOT_AS_WRITTEN, pack_ranges, unpack_ranges, unreadable
+from posthouse.backends.sqlite.store.lanes import NONE, pack_ranges, unpack_ranges
+from posthouse.backends.sqlite.store.reading import remains
+from posthouse.backends.sqlite.store.seals import FEED, broken, must_be_sealed, one, seal, sound
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.streams import Feed, Subscribed
 from posthouse.protocol.epoch import Identity
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from posthouse.backends.sqlite.sql import Sql
     from posthouse.clock import Instant
 
-_FEED: Final = "lane, publisher_store, publisher_epoch, subscription, topic, floor, ranges, next, head"
+_FEED: Final = f"{FEED}, sum"
 FEED_AT: Final = select(_FEED, "FROM posthouse_feeds WHERE lane = ?")
 FEED_OF: Final = select(
     _FEED,
@@ -31,15 +33,17 @@ FEEDS_OF: Final = select(_FEED, "FROM posthouse_feeds WHERE subscription = ?")
 FEEDS_ON: Final = select(_FEED, "FROM posthouse_feeds WHERE topic = ?")
 _FEEDS: Final = select(_FEED, "FROM posthouse_feeds")
 _NUMBER: Final = "UPDATE posthouse_store SET feeds = feeds + 1 RETURNING feeds"
-_OPEN: Final = f"INSERT INTO posthouse_feeds ({_FEED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of columns
-SAVE: Final = "UPDATE posthouse_feeds SET floor = ?, ranges = ?, next = ?, head = ? WHERE lane = ?"
+_OPEN: Final = f"INSERT INTO posthouse_feeds ({_FEED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of columns
+_SAME: Final = FEED_OF.replace("WHERE", "NOT INDEXED WHERE")
+_LANES_OF: Final = "SELECT lane FROM posthouse_feeds WHERE subscription = ?"
+SAVE: Final = "UPDATE posthouse_feeds SET floor = ?, ranges = ?, next = ?, head = ?, sum = ? WHERE lane = ?"
 _DROP_FEEDS: Final = "DELETE FROM posthouse_feeds WHERE subscription = ?"
 
-SUBSCRIPTION: Final = "SELECT name, topic, created FROM posthouse_subscriptions WHERE name = ?"
-_SUBSCRIPTIONS: Final = "SELECT name, topic, created FROM posthouse_subscriptions ORDER BY name"
+SUBSCRIPTION: Final = "SELECT name, topic, created, sum FROM posthouse_subscriptions WHERE name = ?"
+_SUBSCRIPTIONS: Final = "SELECT name, topic, created, sum FROM posthouse_subscriptions ORDER BY name"
 _SUBSCRIBE: Final = """
-INSERT INTO posthouse_subscriptions (name, topic, created) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET topic = excluded.topic, created = excluded.created
+INSERT INTO posthouse_subscriptions (name, topic, created, sum) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET topic = excluded.topic, created = excluded.created, sum = excluded.sum
 """
 _UNSUBSCRIBE: Final = "DELETE FROM posthouse_subscriptions WHERE name = ?"
 
@@ -60,22 +64,22 @@ class FeedBooks:
 
     def subscribe(self, name: str, topic: str, now: Instant) -> Subscribed:
         """Enter a subscription if it is not there; return it. One with another topic than before is a new one."""
-        for row in self._sql.execute(SUBSCRIPTION, (name,)).fetchall():
-            if row[1] == topic:
-                return Subscribed(*row)
-        self._sql.execute(_SUBSCRIBE, (name, topic, now))
+        known = one(self._sql, SUBSCRIPTION, (name,), _subscribed)
+        if known is not None and known.topic == topic:
+            return known
+        self._sql.execute(_SUBSCRIBE, (name, topic, now, seal(name, topic, float(now))))
         return Subscribed(name, topic, now)
 
     def subscribed(self) -> list[Subscribed]:
         """Return all subscriptions, by name."""
-        return [Subscribed(*row) for row in self._sql.execute(_SUBSCRIPTIONS).fetchall()]
+        return sound(self._sql, _SUBSCRIPTIONS, (), _subscribed)
 
     def unsubscribe(self, name: str) -> int:
         """Forget a subscription, its feeds and their rows and dead letters; return how many undecided rows went."""
         sql = self._sql
         undecided = 0
-        for feed in self.feeds(name):
-            places = place_of(feed.lane, 0), place_of(feed.lane + 1, 0) - 1
+        for (lane,) in sql.execute(_LANES_OF, (name,)).fetchall():  # the damaged ones too
+            places = place_of(lane, 0), place_of(lane + 1, 0) - 1
             [[count]] = sql.execute(UNDECIDED, places).fetchall()
             undecided += count
             sql.execute(FORGET, places)
@@ -86,38 +90,41 @@ class FeedBooks:
 
     def feed(self, lane: int) -> Feed | None:
         """Return a feed by its number."""
-        return next(map(_feed, self._sql.execute(FEED_AT, (lane,)).fetchall()), None)
+        return one(self._sql, FEED_AT, (lane,), _feed)
 
     def feed_of(self, subscription: str, topic: str, publisher: Identity) -> Feed | None:
         """Return the feed of a subscription on a stream: the publisher's store, and the epoch that opened it."""
         asked = subscription, topic, publisher.id, publisher.epoch
-        return next(map(_feed, self._sql.execute(FEED_OF, asked).fetchall()), None)
+        return one(self._sql, FEED_OF, asked, _feed)
 
     def feeds(self, subscription: str = "", topic: str = "") -> list[Feed]:
         """Return feeds, the oldest first: all, or those of a subscription, or of a topic."""
         if subscription:
-            found = self._sql.execute(FEEDS_OF, (subscription,))
+            found = sound(self._sql, FEEDS_OF, (subscription,), _feed)
         elif topic:
-            found = self._sql.execute(FEEDS_ON, (topic,))
+            found = sound(self._sql, FEEDS_ON, (topic,), _feed)
         else:
-            found = self._sql.execute(_FEEDS)
-        feeds = [_feed(row) for row in found.fetchall() if not topic or row[4] == topic]
+            found = sound(self._sql, _FEEDS, (), _feed)
+        feeds = [feed for feed in found if not topic or feed.topic == topic]
         return sorted(feeds, key=lambda feed: feed.lane)
 
     def open_feed(self, subscription: str, topic: str, publisher: Identity, begins: int) -> Feed:
         """Make a feed that wants what has the number `begins` or a higher one."""
+        for row in remains(self._sql, _SAME, (subscription, topic, publisher.id, publisher.epoch)):
+            raise broken("feed", row)  # it was not found by its index, of which a bit has turned
         # The numbers of feeds that are gone are not given again: their rows may still run somewhere.
         [[count]] = self._sql.execute(_NUMBER).fetchall()
         lane = FEEDS + count - 1
         values = (lane, publisher.id, publisher.epoch, subscription, topic, begins, NONE, begins, begins)
-        self._sql.execute(_OPEN, values)
+        self._sql.execute(_OPEN, (*values, seal(*values)))
         return Feed(lane, publisher, subscription, topic, Numbers(begins, []), begins, begins)
 
     def save_feed(self, feed: Feed) -> None:
         """Write a feed as it is now."""
-        over = feed.over
-        ranges = pack_ranges(over.ranges) if over.ranges else NONE
-        self._sql.execute(SAVE, (over.floor, ranges, feed.next, feed.head, feed.lane))
+        over, publisher = feed.over, feed.publisher
+        values = over.floor, pack_ranges(over.ranges) if over.ranges else NONE, feed.next, feed.head
+        sum = seal(feed.lane, publisher.id, publisher.epoch, feed.subscription, feed.topic, *values)
+        self._sql.execute(SAVE, (*values, sum, feed.lane))
 
     def there(self, lane: int, first: int, last: int) -> list[int]:
         """Return which numbers first..last of a feed are stored, rising."""
@@ -152,10 +159,13 @@ def _runs(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
         yield attempt, first, last
 
 
+def _subscribed(row: Sequence[Any]) -> Subscribed:
+    must_be_sealed("subscription", row)
+    return Subscribed(*row[:-1])
+
+
 def _feed(row: Sequence[Any]) -> Feed:
-    lane, store, epoch, subscription, topic, floor, ranges, following, head = row
-    try:
-        over = Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
-    except NOT_AS_WRITTEN as error:
-        raise unreadable(f"feed of {subscription} on {topic}, lane", row) from error
+    must_be_sealed("feed", row)
+    lane, store, epoch, subscription, topic, floor, ranges, following, head, _ = row
+    over = Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
     return Feed(lane, Identity(store, epoch), subscription, topic, over, following, head)

@@ -9,9 +9,11 @@ repeat an effect.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from posthouse.backends.sqlite.store.reading import remains
 from posthouse.backends.sqlite.store.requests import PEERS
+from posthouse.backends.sqlite.store.seals import IN, is_sealed, must_be_sealed, seal
 from posthouse.protocol.epoch import Identity
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ MOVED: Final = "moved"
 RESTORED: Final = "restored"
 
 
+_LANES_IN: Final = f"SELECT {IN}, sum FROM posthouse_lanes_in"  # noqa: S608 - names of columns
 _LET_GO: Final = """
 UPDATE posthouse_requests SET state = 1, instance = '', due = CASE WHEN place BETWEEN ? AND ? THEN 9e999 ELSE ? END
 WHERE state = 2
@@ -52,13 +55,14 @@ def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: s
         name: of the file, for the log.
         now: what time it is.
     """
-    found = sql.execute("SELECT id, epoch, machine, device, inode FROM posthouse_store").fetchall()
+    found = sql.execute("SELECT id, epoch, machine, device, inode, sum FROM posthouse_store").fetchall()
     if not found:
         id = new_id()
-        sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0, 0)", (id, *where))
+        sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0, 0, ?)", (id, *where, seal(id, 1)))
         sql.execute("INSERT INTO posthouse_epochs VALUES (1, ?, ?)", (CREATED, now))
         return Identity(id, 1)
-    [[id, epoch, *before]] = found
+    [[id, epoch, *before, sum]] = found
+    must_be_sealed("identity", (id, epoch, sum))
     if Whereabouts(*before) == where:
         return Identity(id, epoch)
     identity = begin_epoch(sql, Identity(id, epoch), where, reason=MOVED, now=now)
@@ -79,13 +83,26 @@ def begin_epoch(sql: Sql, identity: Identity, where: Whereabouts, *, reason: str
     ask again; what the store asks of itself, and events, may run at once.
     """
     epoch = next_epoch(identity.epoch, now)
-    sql.execute("UPDATE posthouse_store SET epoch = ?, machine = ?, device = ?, inode = ?", (epoch, *where))
+    sql.execute(
+        "UPDATE posthouse_store SET epoch = ?, machine = ?, device = ?, inode = ?, sum = ?",
+        (epoch, *where, seal(identity.id, epoch)),
+    )
     sql.execute("INSERT INTO posthouse_epochs VALUES (?, ?, ?)", (epoch, reason, now))
-    sql.execute("INSERT INTO posthouse_epoch_floors SELECT ?, lane, floor, ranges FROM posthouse_lanes_in", (epoch,))
+    sql.executemany("INSERT INTO posthouse_epoch_floors VALUES (?, ?, ?, ?, ?)", _floors(sql, epoch))
     sql.execute("DELETE FROM posthouse_members")
     sql.execute(_LET_GO, (*PEERS, now))
     sql.execute(_HOLD, PEERS)
     return Identity(identity.id, epoch)
+
+
+def _floors(sql: Sql, epoch: int) -> list[tuple[Any, ...]]:
+    """Return the rows of how far each lane in is over; that of a damaged lane is a damaged one."""
+    rows: list[tuple[Any, ...]] = []
+    for row in remains(sql, _LANES_IN, ()):
+        lane, floor, ranges = row[0], row[5], row[6]
+        sum = seal(epoch, lane, floor, ranges)
+        rows.append((epoch, lane, floor, ranges, sum if is_sealed(row) else ~sum))
+    return rows
 
 
 def next_epoch(epoch: int, now: Instant) -> int:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from posthouse.backends.sqlite.store.reading import remains
+from posthouse.backends.sqlite.store.seals import IN, OUT, broken, must_be_sealed, one, seal, sound
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.store import LaneIn, LaneOut
-from posthouse.errors import StoreDamagedError
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.lane import Numbers
 
@@ -22,21 +23,20 @@ unpack_ranges: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 NONE: Final = pack_ranges([])
 
-NOT_AS_WRITTEN: Final = (TypeError, ValueError)
-"""What reading a value raises that nobody can have written."""
-
-_OUT: Final = "lane, service, epoch, peer_store, peer_epoch, next, floor, ranges, pending, waiting, acked, closed"
+_OUT: Final = f"{OUT}, sum"
 OUT_TO: Final = select(_OUT, "FROM posthouse_lanes_out WHERE service = ? AND epoch = ?")
 OUT_AT: Final = select(_OUT, "FROM posthouse_lanes_out WHERE lane = ?")
 _OUT_ALL: Final = select(_OUT, "FROM posthouse_lanes_out ORDER BY lane")
-_OPEN_OUT: Final = "INSERT INTO posthouse_lanes_out VALUES (?, ?, ?, '', 0, 0, 0, ?, 0, 0, 0, 0)"
+_OPEN_OUT: Final = "INSERT INTO posthouse_lanes_out VALUES (?, ?, ?, '', 0, 0, 0, ?, 0, 0, 0, 0, ?)"
+_SAME_OUT: Final = select(_OUT, "FROM posthouse_lanes_out NOT INDEXED WHERE service = ? AND epoch = ?")
 SAVE_OUT: Final = """
 UPDATE posthouse_lanes_out
-SET peer_store = ?, peer_epoch = ?, next = ?, floor = ?, ranges = ?, pending = ?, waiting = ?, acked = ?, closed = ?
+SET peer_store = ?, peer_epoch = ?, next = ?, floor = ?, ranges = ?, pending = ?, waiting = ?, acked = ?, closed = ?,
+  sum = ?
 WHERE lane = ?
 """
 
-_IN: Final = "lane, caller_store, caller_epoch, service, next, floor, ranges, closed"
+_IN: Final = f"{IN}, sum"
 IN_FROM: Final = select(_IN, "FROM posthouse_lanes_in WHERE caller_store = ? AND caller_epoch = ?")
 IN_AT: Final = select(_IN, "FROM posthouse_lanes_in WHERE lane = ?")
 _IN_ALL: Final = select(_IN, "FROM posthouse_lanes_in ORDER BY lane")
@@ -44,10 +44,11 @@ NEWEST: Final = "SELECT epoch FROM posthouse_callers WHERE store = ?"
 _HEAR: Final = """
 INSERT INTO posthouse_callers VALUES (?, ?) ON CONFLICT DO UPDATE SET epoch = max(epoch, excluded.epoch)
 """
-FLOORS_AT: Final = "SELECT lane, floor, ranges FROM posthouse_epoch_floors WHERE epoch = ?"
-_OPEN_IN: Final = "INSERT INTO posthouse_lanes_in VALUES (?, ?, ?, ?, 0, 0, ?, 0)"
+FLOORS_AT: Final = "SELECT epoch, lane, floor, ranges, sum FROM posthouse_epoch_floors WHERE epoch = ?"
+_OPEN_IN: Final = "INSERT INTO posthouse_lanes_in VALUES (?, ?, ?, ?, 0, 0, ?, 0, ?)"
+_SAME_IN: Final = select(_IN, "FROM posthouse_lanes_in NOT INDEXED WHERE caller_store = ? AND caller_epoch = ?")
 SAVE_IN: Final = """
-UPDATE posthouse_lanes_in SET service = ?, next = ?, floor = ?, ranges = ?, closed = ? WHERE lane = ?
+UPDATE posthouse_lanes_in SET service = ?, next = ?, floor = ?, ranges = ?, closed = ?, sum = ? WHERE lane = ?
 """
 
 
@@ -59,41 +60,43 @@ class LaneBooks:
 
     def lane_to(self, service: str) -> LaneOut | None:
         """Return the lane of our present epoch towards a service."""
-        return next(map(_out, self._sql.execute(OUT_TO, (service, self.identity.epoch)).fetchall()), None)
+        return one(self._sql, OUT_TO, (service, self.identity.epoch), _out)
 
     def lane_out(self, lane: int) -> LaneOut | None:
         """Return a lane by its number."""
-        return next(map(_out, self._sql.execute(OUT_AT, (lane,)).fetchall()), None)
+        return one(self._sql, OUT_AT, (lane,), _out)
 
     def lanes_out(self) -> list[LaneOut]:
         """Return all of them."""
-        return list(map(_out, self._sql.execute(_OUT_ALL).fetchall()))
+        return sound(self._sql, _OUT_ALL, (), _out)
 
     def open_lane_out(self, service: str) -> LaneOut:
         """Make the lane of our present epoch towards a service."""
         [[newest]] = self._sql.execute("SELECT coalesce(max(lane), 0) FROM posthouse_lanes_out")
         epoch = self.identity.epoch
-        self._sql.execute(_OPEN_OUT, (newest + 1, service, epoch, NONE))
+        _must_be_new(self._sql, "lane out", _SAME_OUT, (service, epoch))
+        sum = seal(newest + 1, service, epoch, "", 0, 0, 0, NONE, 0, 0, 0, 0)
+        self._sql.execute(_OPEN_OUT, (newest + 1, service, epoch, NONE, sum))
         return LaneOut(lane=newest + 1, service=service, epoch=epoch)
 
     def save_lane_out(self, lane: LaneOut) -> None:
         """Write a lane as it is now."""
         peer, final = lane.peer, lane.final
-        counts = (lane.pending, lane.waiting, lane.acked, lane.closed)
-        values = (peer.id, peer.epoch, lane.next, final.floor, _packed(final), *counts, lane.lane)
-        self._sql.execute(SAVE_OUT, values)
+        counts = (lane.pending, lane.waiting, lane.acked, int(lane.closed))
+        values = (peer.id, peer.epoch, lane.next, final.floor, _packed(final), *counts)
+        self._sql.execute(SAVE_OUT, (*values, seal(lane.lane, lane.service, lane.epoch, *values), lane.lane))
 
     def lane_from(self, caller: Identity) -> LaneIn | None:
         """Return the lane of a caller's store and epoch."""
-        return next(map(_in, self._sql.execute(IN_FROM, (caller.id, caller.epoch)).fetchall()), None)
+        return one(self._sql, IN_FROM, (caller.id, caller.epoch), _in)
 
     def lane_in(self, lane: int) -> LaneIn | None:
         """Return a lane by its number."""
-        return next(map(_in, self._sql.execute(IN_AT, (lane,)).fetchall()), None)
+        return one(self._sql, IN_AT, (lane,), _in)
 
     def lanes_in(self) -> list[LaneIn]:
         """Return all of them, the one of the store to itself too."""
-        return list(map(_in, self._sql.execute(_IN_ALL).fetchall()))
+        return sound(self._sql, _IN_ALL, (), _in)
 
     def newest_epoch(self, store: str) -> int:
         """Return the newest epoch of a caller's store that was heard of; 0 for none."""
@@ -106,20 +109,24 @@ class LaneBooks:
     def open_lane_in(self, caller: Identity, service: str) -> LaneIn:
         """Make the lane of a caller's store and epoch."""
         [[newest]] = self._sql.execute("SELECT max(lane) FROM posthouse_lanes_in")
+        _must_be_new(self._sql, "lane in", _SAME_IN, (caller.id, caller.epoch))
         self.hear_epoch(caller.id, caller.epoch)
-        self._sql.execute(_OPEN_IN, (newest + 1, caller.id, caller.epoch, service, NONE))
+        sum = seal(newest + 1, caller.id, caller.epoch, service, 0, 0, NONE, 0)
+        self._sql.execute(_OPEN_IN, (newest + 1, caller.id, caller.epoch, service, NONE, sum))
         return LaneIn(lane=newest + 1, caller=caller, service=service)
 
     def save_lane_in(self, lane: LaneIn) -> None:
         """Write a lane as it is now."""
-        over = lane.over
-        values = (lane.service, lane.next, over.floor, _packed(over), lane.closed, lane.lane)
-        self._sql.execute(SAVE_IN, values)
+        over, caller = lane.over, lane.caller
+        values = (lane.service, lane.next, over.floor, _packed(over), int(lane.closed))
+        self._sql.execute(SAVE_IN, (*values, seal(lane.lane, caller.id, caller.epoch, *values), lane.lane))
 
     def floors_at(self, epoch: int) -> dict[int, Numbers]:
         """Return, by lane in, which numbers were known to be over when a life of ours began; nothing for the first."""
         found = self._sql.execute(FLOORS_AT, (epoch,)).fetchall()
-        return {lane: _numbers(floor, ranges) for lane, floor, ranges in found}
+        for row in found:
+            must_be_sealed("floor of a life", row)
+        return {lane: _numbers(floor, ranges) for _, lane, floor, ranges, _ in found}
 
 
 def _packed(numbers: Numbers) -> bytes:
@@ -130,15 +137,15 @@ def _numbers(floor: int, ranges: bytes) -> Numbers:
     return Numbers(floor, unpack_ranges(ranges) if ranges != NONE else [])
 
 
+def _must_be_new(sql: Sql, what: str, statement: str, values: Sequence[Any]) -> None:
+    """See that a lane that was not found by its index is not there: else a bit of the index has turned."""
+    for row in remains(sql, statement, values):
+        raise broken(what, row)
+
+
 def _out(row: Sequence[Any]) -> LaneOut:
-    try:
-        return _lane_out(row)
-    except NOT_AS_WRITTEN as error:
-        raise unreadable("lane out", row) from error
-
-
-def _lane_out(row: Sequence[Any]) -> LaneOut:
-    lane, service, epoch, store, life, following, floor, ranges, pending, waiting, acked, closed = row
+    must_be_sealed("lane out", row)
+    lane, service, epoch, store, life, following, floor, ranges, pending, waiting, acked, closed, _ = row
     return LaneOut(
         lane,
         service,
@@ -154,22 +161,6 @@ def _lane_out(row: Sequence[Any]) -> LaneOut:
 
 
 def _in(row: Sequence[Any]) -> LaneIn:
-    try:
-        return _lane_in(row)
-    except NOT_AS_WRITTEN as error:
-        raise unreadable("lane in", row) from error
-
-
-def _lane_in(row: Sequence[Any]) -> LaneIn:
-    lane, store, epoch, service, following, floor, ranges, closed = row
+    must_be_sealed("lane in", row)
+    lane, store, epoch, service, following, floor, ranges, closed, _ = row
     return LaneIn(lane, Identity(store, epoch), service, following, _numbers(floor, ranges), closed == 1)
-
-
-def unreadable(what: str, row: Sequence[Any]) -> StoreDamagedError:
-    """Return the error that says that a row holds what nobody can have written.
-
-    Args:
-        what: it is.
-        row: begins with its number.
-    """
-    return StoreDamagedError(f"the {what} {row[0]} is damaged: it cannot be read")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.backends.sqlite.store.reading import read
+from posthouse.backends.sqlite.store.seals import must_be_sealed, one, seal
 from posthouse.backends.sqlite.store.sums import LETTER, letter_of, letter_row, select
 from posthouse.contracts.store import Key
 
@@ -31,8 +32,10 @@ LETTER_AT: Final = select(_WHOLE, "FROM posthouse_dead WHERE number = ?")
 LETTER_OF: Final = select(_WHOLE, "FROM posthouse_dead WHERE place = ? ORDER BY number DESC LIMIT 1")
 DROP: Final = "DELETE FROM posthouse_dead WHERE number = ?"
 
-KEY: Final = "SELECT scope, key, digest, reference, until FROM posthouse_keys WHERE scope = ? AND key = ?"
-_ADD_KEY: Final = "INSERT OR REPLACE INTO posthouse_keys (scope, key, digest, reference, until) VALUES (?, ?, ?, ?, ?)"
+KEY: Final = "SELECT scope, key, digest, reference, until, sum FROM posthouse_keys WHERE scope = ? AND key = ?"
+_ADD_KEY: Final = """
+INSERT OR REPLACE INTO posthouse_keys (scope, key, digest, reference, until, sum) VALUES (?, ?, ?, ?, ?, ?)
+"""
 OVER: Final = "SELECT scope, key, digest, reference, until FROM posthouse_keys WHERE until < ? ORDER BY until LIMIT ?"
 DROP_KEY: Final = "DELETE FROM posthouse_keys WHERE scope = ? AND key = ?"
 _MOST: Final = 1000
@@ -77,11 +80,12 @@ class KeyBooks:
 
     def key(self, scope: str, key: str) -> Key | None:
         """Return what a key stands for."""
-        return next((Key(*row) for row in self._sql.execute(KEY, (scope, key)).fetchall()), None)
+        return one(self._sql, KEY, (scope, key), _key)
 
     def add_key(self, key: Key) -> None:
         """Keep a key; one that is there is replaced."""
-        self._sql.execute(_ADD_KEY, (key.scope, key.key, key.digest, key.reference, key.until))
+        values = key.scope, key.key, key.digest, key.reference, float(key.until)
+        self._sql.execute(_ADD_KEY, (*values, seal(*values)))
 
     def forget_keys(self, before: Instant) -> list[Key]:
         """Drop the keys whose time is over, at most 1,000 at once, and return them."""
@@ -92,3 +96,8 @@ class KeyBooks:
     def drop_key(self, scope: str, key: str) -> None:
         """Forget a key."""
         self._sql.execute(DROP_KEY, (scope, key))
+
+
+def _key(row: Sequence[Any]) -> Key:
+    must_be_sealed("key", row)
+    return Key(*row[:-1])

@@ -28,6 +28,14 @@ _KINDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         frozenset({"id", "operation", "state", "code", "reason", "detail", "cause"}),
     ),
     "posthouse_events": ("event", frozenset({"id"})),
+    "posthouse_lanes_out": ("lane out", frozenset({"service", "peer_store"})),
+    "posthouse_lanes_in": ("lane in", frozenset({"caller_store", "service"})),
+    "posthouse_feeds": ("feed", frozenset({"publisher_store", "subscription", "topic"})),
+    "posthouse_streams": ("stream", frozenset({"topic"})),
+    "posthouse_subscriptions": ("subscription", frozenset({"name", "topic"})),
+    "posthouse_keys": ("key", frozenset({"scope", "key", "reference"})),
+    "posthouse_epoch_floors": ("floor of a life", frozenset()),
+    "posthouse_store": ("identity", frozenset({"id"})),
 }
 """What a row of a table is called, and which of its columns are texts."""
 
@@ -77,7 +85,7 @@ def _unreadable(sql: Sql, statement: str, values: Mapping[str, Any] | Sequence[A
 
 def _named(statement: str, row: Sequence[Any]) -> StoreDamagedError:
     parts = _PARTS.match(statement)
-    return damaged(_KINDS[parts[2]][0] if parts else "row", row[0], _id_in(row))
+    return damaged(_KINDS[parts[2]][0] if parts else "row", row[0] if isinstance(row[0], int) else 0, _id_in(row))
 
 
 def _id_in(row: Sequence[Any]) -> str:

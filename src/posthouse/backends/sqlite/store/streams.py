@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from posthouse.backends.sqlite.store.reading import read, remains
+from posthouse.backends.sqlite.store.seals import STREAM, broken, must_be_sealed, one, seal, sound
 from posthouse.backends.sqlite.store.sums import event_of, event_row, select
 from posthouse.contracts.streams import Stream
 from posthouse.errors import StoreDamagedError, UsageError
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("posthouse.store")
 
-_STREAM: Final = "stream, topic, epoch, next, first, bytes, retain"
+_STREAM: Final = f"{STREAM}, sum"
 STREAM_OF: Final = select(_STREAM, "FROM posthouse_streams WHERE topic = ? AND epoch = ?")
 STREAMS_OF: Final = select(_STREAM, "FROM posthouse_streams WHERE topic = ? ORDER BY epoch")
 _STREAMS: Final = select(_STREAM, "FROM posthouse_streams ORDER BY epoch, stream")
-_OPEN: Final = "INSERT INTO posthouse_streams VALUES (?, ?, ?, 0, 0, 0, ?)"
-SAVE: Final = "UPDATE posthouse_streams SET next = ?, first = ?, bytes = ?, retain = ? WHERE stream = ?"
+_OPEN: Final = "INSERT INTO posthouse_streams VALUES (?, ?, ?, 0, 0, 0, ?, ?)"
+_SAME: Final = STREAM_OF.replace("WHERE", "NOT INDEXED WHERE")
+SAVE: Final = "UPDATE posthouse_streams SET next = ?, first = ?, bytes = ?, retain = ?, sum = ? WHERE stream = ?"
 _DROP_STREAM: Final = "DELETE FROM posthouse_streams WHERE stream = ?"
 
 _EVENT: Final = "place, at, id, sum, frame"
@@ -52,25 +54,28 @@ class PublisherBooks:
 
     def stream_of(self, topic: str) -> Stream | None:
         """Return the stream of our present epoch on a topic."""
-        return next(
-            (Stream(*row) for row in self._sql.execute(STREAM_OF, (topic, self.identity.epoch)).fetchall()), None
-        )
+        return one(self._sql, STREAM_OF, (topic, self.identity.epoch), _stream)
 
     def streams(self, topic: str = "") -> list[Stream]:
         """Return all streams, or those of a topic, older epochs first."""
-        found = self._sql.execute(STREAMS_OF, (topic,)) if topic else self._sql.execute(_STREAMS)
-        return [Stream(*row) for row in found.fetchall()]
+        if topic:
+            return sound(self._sql, STREAMS_OF, (topic,), _stream)
+        return sound(self._sql, _STREAMS, (), _stream)
 
     def open_stream(self, topic: str, retain: Seconds) -> Stream:
         """Make the stream of our present epoch on a topic."""
         [[newest]] = self._sql.execute("SELECT coalesce(max(stream), 0) FROM posthouse_streams").fetchall()
         epoch = self.identity.epoch
-        self._sql.execute(_OPEN, (newest + 1, topic, epoch, retain))
+        for row in remains(self._sql, _SAME, (topic, epoch)):
+            raise broken("stream", row)  # it was not found by its index, of which a bit has turned
+        sum = seal(newest + 1, topic, epoch, 0, 0, 0, float(retain))
+        self._sql.execute(_OPEN, (newest + 1, topic, epoch, retain, sum))
         return Stream(newest + 1, topic, epoch, retain=retain)
 
     def save_stream(self, stream: Stream) -> None:
         """Write a stream as it is now."""
-        self._sql.execute(SAVE, (stream.next, stream.first, stream.bytes, stream.retain, stream.stream))
+        values = stream.next, stream.first, stream.bytes, float(stream.retain)
+        self._sql.execute(SAVE, (*values, seal(stream.stream, stream.topic, stream.epoch, *values), stream.stream))
 
     def drop_stream(self, stream: int) -> None:
         """Forget a stream that holds nothing any more."""
@@ -141,6 +146,11 @@ class PublisherBooks:
             sql.execute(DROP, (start, stop - 1))
         kept = sql.execute(FROM, (stop, end)).fetchall()
         return (number_of(kept[0][0]) if kept else -1), went
+
+
+def _stream(row: Sequence[Any]) -> Stream:
+    must_be_sealed("stream", row)
+    return Stream(*row[:-1])
 
 
 def _add_sound(found: list[Told], row: Sequence[Any]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from posthouse.backends.sqlite.store.seals import seal_all
 from posthouse.errors import StorageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from posthouse.backends.sqlite.sql import Sql
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 APPLICATION: Final = 0x506F5374
 """SQLite's application_id: "PoSt". It tells the file of a store from any other database."""
@@ -229,7 +230,21 @@ CREATE TABLE posthouse_subscriptions (name TEXT PRIMARY KEY, topic TEXT NOT NULL
   STRICT, WITHOUT ROWID;
 """
 
-STEPS: Final[Mapping[int, str]] = {0: _TABLES, 1: _EVENTS}
+_SUMS: Final = """
+-- A sum over the whole row (seals.py); in the store's own row over its id and epoch.
+ALTER TABLE posthouse_lanes_out ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_lanes_in ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_feeds ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_streams ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_subscriptions ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_keys ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_epoch_floors ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posthouse_store ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+"""
+_SUMMED: Final = 3
+"""From this version on the rows of lanes, and others like them, have sums."""
+
+STEPS: Final[Mapping[int, str]] = {0: _TABLES, 1: _EVENTS, 2: _SUMS}
 """What takes a file of version n to version n + 1."""
 
 
@@ -256,6 +271,8 @@ def bring_up_to_date(sql: Sql, path: Path) -> None:
         return
     for step in range(version, VERSION):
         sql.execute(STEPS[step])
+    if version < _SUMMED:
+        seal_all(sql)
     # A pragma takes no bound value; both are numbers of ours.
     sql.execute(f"PRAGMA application_id = {APPLICATION}")
     sql.execute(f"PRAGMA user_version = {VERSION}")

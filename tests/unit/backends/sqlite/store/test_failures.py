@@ -130,7 +130,7 @@ class FailsToCommit:
         """Pass it on, or fail."""
         if statement == "COMMIT" and self.times:
             self.times -= 1
-            self.inner.execute("INSERT INTO posthouse_store VALUES (2, '', 0, '', 0, 0, 0, 0, 0)")  # breaks a CHECK
+            self.inner.execute("INSERT INTO posthouse_store VALUES (2, '', 0, '', 0, 0, 0, 0, 0, 0)")  # breaks a CHECK
         return self.inner.execute(statement, *values)
 
 
