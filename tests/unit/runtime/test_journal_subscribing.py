@@ -14,6 +14,7 @@ from posthouse.runtime.steps.pulling import Head, Heads
 from posthouse.testing.clock import ManualClock
 from tests.house import House
 from tests.unit.runtime.audit import Audit, Price, publish, publisher, quoted
+from tests.unit.runtime.test_journal_restoring import put_back
 
 pytestmark = pytest.mark.anyio
 
@@ -107,3 +108,16 @@ async def test_a_subscription_made_while_its_publisher_is_away_hears_what_was_to
     await host.client("prices").publish(quoted, Price(2))
 
     await audit.hears(house, [2])
+
+
+@pytest.mark.parametrize("restored", [True, False])
+async def test_a_subscription_that_a_backup_does_not_know_is_as_old_as_can_be_and_misses_nothing(
+    store: Store, restored: bool
+):
+    def start(books: Books) -> tuple[set[str], list[float]]:
+        fresh = subscribe(put_back(books) if restored else books, [(NAME, TOPIC)], 7.0)
+        return fresh, [each.created for each in books.subscribed()]
+
+    fresh, created = await store.commit(start, name="start")
+
+    assert (fresh, created) == ((set(), [0.0]) if restored else ({NAME}, [7.0]))
