@@ -10,7 +10,7 @@ from posthouse import Gap
 from posthouse.runtime.steps import intervening, telling
 from posthouse.runtime.steps.intervening import Did
 from tests.house import House
-from tests.unit.runtime.audit import Audit, brief, operate, publish, publisher, quoted
+from tests.unit.runtime.audit import Audit, Price, brief, operate, publish, publisher, quoted
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +71,27 @@ async def test_what_was_dropped_before_it_was_heard_is_a_dead_letter_where_nobod
     [letter] = await house.dead("audit.note")
     assert (letter.state, letter.code) == ("failed", "event.lost")
     assert "prices.quoted 3 to 6" in letter.reason
+
+
+@pytest.mark.parametrize("told", ["letters", "handler"])
+async def test_what_two_subscriptions_miss_is_a_dead_letter_of_each_and_told_to_the_handler_of_gaps_once(
+    house: House, told: str
+):
+    audit = Audit()
+    gaps = gaps_of(audit) if told == "handler" else []
+
+    @audit.service.on(quoted, name="second")
+    async def second(_price: Price) -> None:
+        """Hear the same events."""
+
+    await lose_some(house, audit)
+
+    letters = [(letter.operation, letter.code) for letter in await house.dead()]
+    if told == "letters":
+        assert sorted(letters) == [("audit.note", "event.lost"), ("audit.second", "event.lost")]
+    else:
+        assert letters == []
+        assert [(gap.first, gap.last) for gap in gaps] == [(3, 6)]
 
 
 async def test_no_more_is_kept_of_a_topic_than_its_bytes(house: House, monkeypatch: pytest.MonkeyPatch):

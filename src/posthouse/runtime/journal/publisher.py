@@ -103,9 +103,10 @@ class Publisher:
         some: Sequence[tuple[Telling, asyncio.Future[None]]],
         stored: asyncio.Future[list[Pushed | PosthouseError]],
     ) -> None:
-        if stored.cancelled():
-            return
-        error = stored.exception()
+        if stored.cancelled():  # the store was closed under it
+            error: BaseException | None = UnavailableError("the journal was closed")
+        else:
+            error = stored.exception()
         results = [error] * len(some) if error is not None else stored.result()
         for (_telling, done), result in zip(some, results, strict=True):
             if done.done():

@@ -210,7 +210,7 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here, fr
     result = Fed()
     if not _is_of_this_life(books, stamps):
         return result
-    gaps: dict[GapRun, Feed] = {}
+    gaps: dict[GapRun, list[Feed]] = {}
     for each in told:
         if each.subscription not in here.subscriptions.get(each.topic, ()):
             continue
@@ -234,14 +234,14 @@ def take_heads(books: Books, told: Sequence[Heads], stamps: Lane, here: Here, fr
                 result.moved = True
             before = feed.head
             for first, last in _take_head(books, feed, head, ended=head.opened != stamps.caller_epoch):
-                gaps.setdefault(GapRun(each.topic, service, first, last), feed)
+                gaps.setdefault(GapRun(each.topic, service, first, last), []).append(feed)
             result.moved |= feed.head > before
             if misses(books, feed, here.window):
                 result.behind.add(each.subscription)
         if is_new_life:  # beside any gap: it may have told what it has forgotten, and nobody here has heard
             _tell_of_new_life(books, feeds[stamps.caller_epoch], here, result)
-    for gap, feed in gaps.items():
-        _tell(books, gap, feed, here, result)
+    for gap, lacking in gaps.items():
+        _tell(books, gap, lacking, here, result)
     return result
 
 
@@ -296,26 +296,30 @@ def _tell_of_new_life(books: Books, feed: Feed, here: Here, result: Fed) -> None
     )
 
 
-def _tell(books: Books, gap: GapRun, feed: Feed, here: Here, result: Fed) -> None:
+def _tell(books: Books, gap: GapRun, lacking: Sequence[Feed], here: Here, result: Fed) -> None:
+    """Tell the handler that hears of gaps, once for all subscriptions; or leave a dead letter of each."""
     result.gaps.append(gap)
     name = here.gap_handlers.get(gap.event)
-    id = f"{gap.event} {feed.publisher.id[:8]}/{feed.publisher.epoch} {gap.first}-{gap.last}"
+    publisher = lacking[0].publisher
+    id = f"{gap.event} {publisher.id[:8]}/{publisher.epoch} {gap.first}-{gap.last}"
     if name is not None:
         add_own(books, id, name, gap_to_bytes(gap), now=here.now())
         result.backlog.add(name)
         return
-    books.add_dead(
-        Deceased(
-            place=place_of(feed.lane, gap.first),
-            id=id,
-            operation=feed.subscription,
-            frame=b"",
-            state="failed",
-            code=EVENT_LOST,
-            reason=f"{gap.event} {gap.first} to {gap.last} are not kept any more by {gap.publisher}, and were not had",
-            detail="",
-            attempts=0,
-            cause=EVENT_LOST,
-            at=here.now(),
+    reason = f"{gap.event} {gap.first} to {gap.last} are not kept any more by {gap.publisher}, and were not had"
+    for feed in lacking:
+        books.add_dead(
+            Deceased(
+                place=place_of(feed.lane, gap.first),
+                id=id,
+                operation=feed.subscription,
+                frame=b"",
+                state="failed",
+                code=EVENT_LOST,
+                reason=reason,
+                detail="",
+                attempts=0,
+                cause=EVENT_LOST,
+                at=here.now(),
+            )
         )
-    )

@@ -57,7 +57,8 @@ def identify(sql: Sql, where: Whereabouts, *, new_id: Callable[[], str], name: s
     """
     found = sql.execute("SELECT id, epoch, machine, device, inode, sum FROM posthouse_store").fetchall()
     if not found:
-        id = new_id()
+        made = new_id()
+        id = made[12:] + made[:12]  # its time last: people tell stores by how their ids begin
         sql.execute("INSERT INTO posthouse_store VALUES (1, ?, 1, ?, ?, ?, 0, 0, 0, ?)", (id, *where, seal(id, 1)))
         sql.execute("INSERT INTO posthouse_epochs VALUES (1, ?, ?)", (CREATED, now))
         return Identity(id, 1)
