@@ -66,10 +66,13 @@ async def test_events_that_end_in_one_turn_are_counted_in_one_step(house: House,
     await house.settled("audit.note")
 
     assert sizes == [20]
+    assert house.hosts[1].journals.get("audit").inbox._running == {}  # pyright: ignore[reportOptionalMemberAccess]
     assert await over(house) == (20, [])
 
 
-async def test_an_event_that_another_instance_runs_by_now_is_not_counted_as_had(house: House):
+async def test_an_event_that_another_instance_runs_by_now_is_not_counted_as_had(
+    house: House, caplog: pytest.LogCaptureFixture
+):
     audit, ran, may_end = listener()
     await house.serve(publisher())
     await house.serve(audit)
@@ -89,6 +92,7 @@ async def test_an_event_that_another_instance_runs_by_now_is_not_counted_as_had(
 
     assert await over(house) == (1, [(2, 2)])
     assert [row.place for row in await house.requests("audit.note")] == [row.place]
+    assert f"{row.id} is run by another instance by now" in caplog.text
 
 
 async def test_a_store_that_is_away_when_events_were_had_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch):

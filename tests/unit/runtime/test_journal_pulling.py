@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from posthouse.contracts.streams import Stream, Told
+from posthouse.errors import UnavailableError
 from posthouse.message.codec import decode, encode
 from posthouse.message.message import Kind, Lane, Message, Mode
 from posthouse.protocol.epoch import Identity
@@ -16,6 +17,7 @@ from posthouse.runtime.journal.publisher import Publisher
 from posthouse.runtime.steps import pulling
 from posthouse.runtime.steps.here import Here
 from posthouse.runtime.steps.pulling import NOTHING, Head, Known, Want, answer, heads_of, pull
+from posthouse.runtime.steps.telling import Telling
 from posthouse.testing.clock import ManualClock
 
 
@@ -168,3 +170,22 @@ async def test_what_a_sibling_has_stored_and_not_flushed_is_flushed_before_it_is
     Publisher(store, here(), nobody, timers=nobody).asked(asked())
 
     assert store.asked == [("answer pull", True)]
+
+
+@pytest.mark.anyio
+async def test_who_tells_an_event_while_the_store_is_closed_is_told_so() -> None:
+    storing: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    class Closing(Flushes):
+        def commit(self, step: object, *, name: str, flush: bool = False, weight: int = 1) -> asyncio.Future[Any]:
+            return storing
+
+    store: Any = Closing()
+    nobody: Any = None
+    message = decode(told(1, 0).frame)
+
+    done = Publisher(store, here(), nobody, timers=nobody).tell(Telling(message, 60.0))
+    asyncio.get_running_loop().call_later(0, storing.cancel)
+
+    with pytest.raises(UnavailableError, match="closed"):
+        await asyncio.wait_for(done, 5)

@@ -17,6 +17,7 @@ from posthouse.backends.sqlite.store import FileEngine, SqliteStore
 from posthouse.backends.sqlite.store.tables import VERSION
 from posthouse.contracts.store import Books
 from posthouse.errors import StorageError, UnsafeEngineError
+from posthouse.runtime.seams import random_ids
 from posthouse.testing import ManualClock
 from posthouse.testing.conformance.stores.bench import SHOP, call, lane_with
 from tests.unit.backends.sqlite.store.conftest import OpenStore
@@ -246,3 +247,20 @@ async def test_only_its_user_can_read_what_is_stored(directory: Path, path: Path
         "prices.turn.lock",
         "prices.write.lock",
     }
+
+
+async def test_stores_that_are_made_in_one_moment_are_told_apart_by_how_their_ids_begin(
+    clock: ManualClock, tmp_path: Path
+):
+    new_id = random_ids(clock.now)
+    ids: list[str] = []
+
+    for name in ("left", "right"):
+        engine = FileEngine(tmp_path / name, service="prices")
+        store = SqliteStore(engine, service="prices", instance="one", clock=clock, new_id=new_id)
+        await store.open()
+        ids.append(store.identity.id)
+        await store.close()
+
+    assert ids[0][:8] != ids[1][:8]
+    assert [len(id) for id in ids] == [32, 32]
