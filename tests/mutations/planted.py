@@ -45,7 +45,7 @@ FAULTS: Final = (
         STORM,
         (
             (
-                f"{JOURNAL}/inbox.py",
+                f"{JOURNAL}/ends.py",
                 "    def _decide(self, endings: Sequence[Ending]) -> None:\n",
                 """    def _decide(self, endings: Sequence[Ending]) -> None:
         answers = []
@@ -60,11 +60,11 @@ FAULTS: Final = (
                     store = "" if stamps is None else stamps.caller_store
                     answers.append(Answer(message.reply_to, store, reply))
         self._courier.answer(answers)
-        self._count(1)
+        self._duties.count(1)
         self._loop.call_later(0.02, self._decide_later, endings)
 
     def _decide_later(self, endings: Sequence[Ending]) -> None:
-        self._count(-1)
+        self._duties.count(-1)
 """,
             ),
         ),
@@ -230,7 +230,7 @@ FAULTS: Final = (
     Fault(
         "a deadly request is run for ever",
         POISON,
-        ((f"{JOURNAL}/inbox.py", "                if deaths >= DEATHS:\n", "                if deaths >= 1000:\n"),),
+        ((f"{STEPS}/taking_over.py", "            if deaths >= DEATHS:\n", "            if deaths >= 1000:\n"),),
     ),
     Fault(
         "a stuck process stays",
@@ -292,7 +292,7 @@ FAULTS: Final = (
         (
             (f"{STEPS}/deciding.py", "    result.are_over(books)\n    if tells:", "    if tells:"),
             (
-                f"{JOURNAL}/inbox.py",
+                f"{JOURNAL}/ends.py",
                 "    def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:\n",
                 """    def _were_decided(self, endings: Sequence[Ending], done: asyncio.Future[Decided]) -> None:
         if not done.cancelled() and done.exception() is None:

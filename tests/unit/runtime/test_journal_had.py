@@ -10,7 +10,7 @@ import pytest
 
 from posthouse import Context, Event, Service
 from posthouse.errors import LeaseLostError, UnavailableError
-from posthouse.runtime.journal import inbox
+from posthouse.runtime.journal import ends
 from posthouse.runtime.steps.intervening import Did
 from tests.house import House, until
 from tests.unit.runtime.audit import LATER, Price, answer_of, operate, publish, publisher, quoted
@@ -34,14 +34,14 @@ def listener() -> tuple[Service, list[int], asyncio.Event]:
 
 def failing_steps(monkeypatch: pytest.MonkeyPatch, fails: Any) -> list[int]:
     """Let the step that counts events as had fail as `fails(places)` raises; return how many each step was about."""
-    step, sizes = inbox.events_had, list[int]()
+    step, sizes = ends.events_had, list[int]()
 
     def events_had(books: Any, *, places: Any, instance: str) -> Any:
         sizes.append(len(places))
         fails(places)
         return step(books, places=places, instance=instance)
 
-    monkeypatch.setattr(inbox, "events_had", events_had)
+    monkeypatch.setattr(ends, "events_had", events_had)
     return sizes
 
 
@@ -66,7 +66,7 @@ async def test_events_that_end_in_one_turn_are_counted_in_one_step(house: House,
     await house.settled("audit.note")
 
     assert sizes == [20]
-    assert house.hosts[1].journals.get("audit").inbox._running == {}  # pyright: ignore[reportOptionalMemberAccess]
+    assert house.hosts[1].journals.get("audit").inbox.ends.running == {}  # pyright: ignore[reportOptionalMemberAccess]
     assert await over(house) == (20, [])
 
 

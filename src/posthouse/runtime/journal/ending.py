@@ -30,7 +30,7 @@ from posthouse.protocol.settlement import Decided, Failed, Over, Waits, one_line
 from posthouse.runtime.answers import refusal_of
 from posthouse.runtime.ending import end_of
 from posthouse.runtime.journal.attempt import JournaledAttempt
-from posthouse.runtime.journal.inbox import Ending
+from posthouse.runtime.journal.ends import Ending
 from posthouse.runtime.steps.deciding import FIRST_OF_FEEDS, Decision, Ended, PutBack
 from posthouse.runtime.steps.wire import Outcome, is_waited_for, outcome_bytes
 
@@ -91,7 +91,7 @@ class JournaledEnding:
                 self.badly(work, Decided(attempt.diverged), attempt)
             return
         if len(works) == 1 and self._is_only_had(works[0], attempt):
-            self._journal.inbox.had(works[0], self._told)
+            self._journal.inbox.ends.had(works[0], self._told)
             return
         outcome = Outcome(reply) if isinstance(reply, bytes) else Outcome(b"", refusal_of(reply.error))
         stored = outcome_bytes(outcome)
@@ -111,7 +111,7 @@ class JournaledEnding:
             first.tells = attempt.tells or ()
             first.used = (*attempt.used, *first.used)
             tail = attempt.tail
-        self._journal.inbox.decide(Ending(works, decisions, tail, self._not_decided))
+        self._journal.inbox.ends.decide(Ending(works, decisions, tail, self._not_decided))
 
     @staticmethod
     def _is_only_had(work: Work, attempt: Attempt | None) -> bool:
@@ -179,12 +179,12 @@ class JournaledEnding:
         row = self._row(claim, RequestState.SUSPENDED, due=work.message.deadline or NEVER)
         row.awaits = sorted(attempt.awaited)
         _log.info("%s waits at %s for a reply, and holds nothing meanwhile", self._name, work.message.id)
-        self._journal.inbox.release(row, work)
+        self._journal.inbox.ends.release(row, work)
 
     def _again(self, work: Work, claim: Claim, *, after: Seconds, failures: int) -> None:
         row = self._row(claim, RequestState.RECEIVED, due=self._journal.here.now() + after)
         row.failures = failures
-        self._journal.inbox.release(row, work)
+        self._journal.inbox.ends.release(row, work)
 
     def _over(self, work: Work, claim: Claim, over: Over, end: End) -> None:
         error = over.tell or (end.error if isinstance(end, Decided) else None)
@@ -212,14 +212,14 @@ class JournaledEnding:
             _log.error("%s gives up %s: %s\n%s", self._name, work.message.id, over.reason, over.detail)
         else:
             _log.info("%s answers %s with %s: %s", self._name, work.message.id, over.code, over.reason)
-        self._journal.inbox.decide(Ending((work,), (decision,), None, self._not_given_up))
+        self._journal.inbox.ends.decide(Ending((work,), (decision,), None, self._not_given_up))
 
     def _park(self, work: Work, claim: Claim, code: str, reason: str, detail: str) -> None:
         row = self._row(claim, RequestState.PARKED, due=NEVER)
         row.failures = claim.failures + 1
         row.letter = self._letter(work, claim, "parked", code=code, reason=reason, detail=detail)
         _log.error("%s parks %s: %s\n%s", self._name, work.message.id, reason, detail)
-        self._journal.inbox.release(row, work)
+        self._journal.inbox.ends.release(row, work)
 
     def _not_decided(self, work: Work, why: Ended | BaseException) -> None:
         """The books did not take it: another attempt has it, or it must run again."""
