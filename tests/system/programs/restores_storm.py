@@ -12,6 +12,7 @@ STORM_RECORDS is the directory of those files, STORM_LIFELINE a pipe that is clo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -114,8 +115,9 @@ class Pause:
             await asyncio.sleep(0.01)
 
     def _asked(self) -> str:
-        path = RECORDS / "pause"
-        return path.read_text() if path.exists() else ""
+        with contextlib.suppress(FileNotFoundError):  # it may go at any moment
+            return (RECORDS / "pause").read_text()
+        return ""
 
 
 async def ask(client: Client) -> None:
@@ -135,7 +137,8 @@ async def ask(client: Client) -> None:
                 await verb(take, order)
             except No:
                 pass
-            except PosthouseError:
+            except PosthouseError:  # unknown, since a store was put back
+                await asyncio.sleep(REST)
                 continue
             accepted(order.op)
             await asyncio.sleep(REST)
