@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -174,20 +174,23 @@ class JournaledYard(Yard):
         What is parked is replayed, as an operator would: three kills at one request are rare, and no finding.
         """
         began = time.monotonic()
+        self.wait_and_replay(lambda: not any(map(any, self.left().values())), "all is final", within=within)
+        return time.monotonic() - began
 
-        def at_rest() -> bool:
-            for name in self.stores():
-                if self.parked(name):
-                    self.replay_parked(name)
-                    return False
-            return not any(map(any, self.left().values()))
+    def wait_and_replay(self, condition: Callable[[], bool], what: str, *, within: float) -> None:
+        """Wait until something is so, and meanwhile replay what is parked; show what is left if it never is."""
+
+        def replayed() -> bool:
+            parked = [name for name in self.stores() if self.parked(name)]
+            for name in parked:
+                self.replay_parked(name)
+            return not parked and condition()
 
         try:
-            self.wait_for(at_rest, "all is final", within=within)
+            self.wait_for(replayed, what, within=within)
         except AssertionError:
             self.show_left()
             raise
-        return time.monotonic() - began
 
     def end(self, *, within: float = QUIET) -> checker.Report:
         """Let all come to rest, end all processes, read the stores, and judge the history."""
@@ -211,8 +214,9 @@ class JournaledYard(Yard):
                 print(name, "lane out", row)
             for row in self.rows(name, "SELECT * FROM posthouse_lanes_in"):
                 print(name, "lane in", row)
-            for row in self.rows(name, "SELECT * FROM posthouse_members"):
-                print(name, "member", row)
+            for what, table in {"feed": "feeds", "stream": "streams", "member": "members"}.items():
+                for row in self.rows(name, f"SELECT * FROM posthouse_{table}"):
+                    print(name, what, row)
 
     def replay_parked(self, service: str) -> None:
         """Run again what is parked, by the command that an operator has for that."""

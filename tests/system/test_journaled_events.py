@@ -51,7 +51,7 @@ def enough(yard: JournaledYard, askers: tuple[str, ...]) -> None:
     (yard.records / "enough").touch()
     pids = [yard.running[name].pid for name in askers]
     yard.wait_for(lambda: all((yard.records / f"asked-{pid}").exists() for pid in pids), "all have stopped", within=60)
-    yard.wait_for(lambda: set(count_heard(yard)) == {stored(yard)}, "all is heard", within=60)
+    yard.wait_and_replay(lambda: set(count_heard(yard)) == {stored(yard)}, "all is heard", within=60)
     yard.wait_until_at_rest()
 
 
