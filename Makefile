@@ -24,8 +24,8 @@ setup: $(DEV) ## put all that development needs into .venv
 demo: $(RUN) ## kill a small system of services all the time, and see that nothing is lost
 	@$(BIN)/python examples/webhooks/demo.py $(ARGS)
 
-test: $(DEV) ## run the tests; ARGS="tests/unit -k lane" chooses, ARGS="-n 2" uses two processes
-	@$(BIN)/pytest -o verbosity_test_cases=-1 $(ARGS)
+test: $(DEV) ## run the tests; ARGS="tests/unit -k lane" chooses, ARGS="-n 0" uses one process
+	@$(BIN)/pytest -n 2 -o verbosity_test_cases=-1 $(ARGS)
 
 check: $(DEV) ## run every gate but the tests, the quickest first
 	@$(BIN)/ruff format --check || { echo "'make format' mends it"; exit 1; }

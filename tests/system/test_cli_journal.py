@@ -395,7 +395,7 @@ def test_nothing_is_changed_by_hand_in_a_store_that_lies_elsewhere_than_before(p
     with Program("run", "app.py:shop", cwd=place) as shop:
         shop.event("ready")
         why(place, send(place, "shop.buy", "tea"), "nobody serves prices now")
-    shutil.copytree(place / ".posthouse", place / "copy")
+    shutil.copytree(place / ".posthouse" / "stores", place / "copy" / "stores")
 
     refused = posthouse("lanes", "retire", "shop->prices", "--yes", "--data", "copy", cwd=place)
 

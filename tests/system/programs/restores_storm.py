@@ -24,7 +24,6 @@ from msgspec import Struct
 
 from posthouse import Context, Reject, Reply, Service, connect, run
 from posthouse.errors import PosthouseError
-from posthouse.runtime.journal import outbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -168,9 +167,6 @@ async def work(service: Service, begin: Callable[[Client], Awaitable[None]]) -> 
         await begin(client)
 
 
-# What a caller of an earlier life asked, and its replier ran when it was asked again, is answered in the name of that
-# life. The answer is of no use, and the next one comes when the caller asks once more: let that be soon.
-outbox._FLOOR_MAY_WAIT = 2.0  # type: ignore[misc]
 Thread(target=end_with_test, args=(int(os.environ["STORM_LIFELINE"]),), daemon=True).start()
 if ROLE == "shop":
     asyncio.run(work(shop, ask))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from posthouse import Service
 from posthouse.contracts.store import Life
+from posthouse.message.codec import encode
 from posthouse.message.message import Kind, Lane, Message, Mode
 from posthouse.protocol.epoch import Identity
 from posthouse.protocol.inbox import Request, RequestState
 from posthouse.protocol.lane import place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
 from posthouse.runtime.steps.applying import apply
+from posthouse.runtime.steps.claiming import message_of
 from posthouse.runtime.steps.closing import ORPHANED, close, undecided
 from posthouse.runtime.steps.lives import is_unsure, make_unsure
-from posthouse.runtime.steps.receiving import Arrived, Receiving
+from posthouse.runtime.steps.receiving import Arrived, Received, Receiving
 from posthouse.runtime.steps.restoring import begin_life, settle_waiting, unsure
 from tests.house import House
 from tests.unit.runtime.test_journal_steps import journal_of
@@ -194,6 +198,55 @@ async def test_a_newer_life_of_a_caller_holds_what_is_undecided_of_its_earlier_o
         (RequestState.RECEIVED, True),
         (RequestState.DONE, False),
     ]
+
+
+@pytest.mark.parametrize(("life", "stamped"), [(2, 2), (1, 1), (0, 1)])
+async def test_a_request_is_run_for_the_life_that_asked_for_it_last_and_an_event_as_it_was_published(
+    house: House, life: int, stamped: int
+):
+    journal = await journal_of(house, "prices")
+    stamps = Lane("caller", 1, "replier", 1, 0, 0, b"", 1)
+    sent = Message(Kind.REQUEST, "id", "prices.q", "shop", 0.0, b"", Mode.JOURNALED, reply_to="shop-1", lane=stamps)
+    row = Request(
+        place_of(5, 0), "id", "prices.q", RequestState.RECEIVED, b"", encode(sent), asker=life, reply_to="shop-2"
+    )
+
+    run = message_of(row, journal.here)
+
+    assert run.lane == msgspec.structs.replace(stamps, caller_epoch=stamped)
+    assert run.reply_to == "shop-2"
+
+
+async def test_a_request_that_runs_while_its_caller_is_restored_is_answered_to_its_new_life(house: House):
+    """It was begun for the earlier one; its caller asks again, and does not have to do so twice."""
+    prices, began, go = Service("prices"), asyncio.Event(), asyncio.Event()
+
+    @prices.handler
+    async def quote(sku: str) -> str:
+        began.set()
+        await go.wait()
+        return sku.upper()
+
+    server = await house.serve(prices)
+    journal = await server.journals.need("prices")
+    assert journal is not None
+    client = await house.client("shop")
+    asking = asyncio.create_task(client.call(quote, "tea"))
+    await began.wait()
+    [work] = journal.inbox.ends.running.values()
+    assert work.message.lane is not None
+    stamps = msgspec.structs.replace(work.message.lane, caller_epoch=2)
+    again = msgspec.structs.replace(work.message, lane=stamps, reply_to="shop-2")
+    arrived = [Arrived(again, encode(again))]
+
+    def receive(books: Books) -> Received:
+        return Receiving(books, journal.here, lambda operation: 0).take(arrived)
+
+    journal.inbox._received(arrived, await journal.store.commit(receive, name="receive"))
+
+    assert (work.message.lane, work.message.reply_to) == (stamps, "shop-2")
+    asking.cancel()
+    go.set()
 
 
 @pytest.mark.parametrize("opened_in", ["this life", "an earlier one"])

@@ -9,11 +9,12 @@ import pytest
 from posthouse.message.codec import encode
 from posthouse.message.message import Kind, Lane, Message, Mode
 from posthouse.protocol.epoch import Identity
-from posthouse.protocol.inbox import Request, RequestState
+from posthouse.protocol.inbox import DEATHS, Request, RequestState
 from posthouse.protocol.lane import SELF, Numbers, place_of
 from posthouse.protocol.outbox import Call, CallState, Wants
 from posthouse.runtime.steps.applying import apply
 from posthouse.runtime.steps.receiving import Arrived, Receiving
+from posthouse.runtime.steps.taking_over import TakenOver, take_over
 from posthouse.runtime.steps.wire import Outcome, ack, outcome_bytes, reply_to, word
 from tests.house import House
 
@@ -112,3 +113,29 @@ async def test_a_floor_that_jumps_far_looks_only_at_what_there_is(house: House):
 
     assert heard == [f"n{number}" for number in numbers]
     assert len(asked) == len(numbers)
+
+
+# --- the dead -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_parked_as_its_instances_died_is_told(house: House, caplog: pytest.LogCaptureFixture):
+    journal = await journal_of(house, "prices")
+
+    def die(books: Books) -> TakenOver:
+        lane = books.open_lane_in(CALLER, "shop").lane
+        for number, deaths in enumerate((DEATHS - 1, DEATHS - 2)):
+            row = Request(
+                place_of(lane, number), f"n{number}", "prices.quote", RequestState.RUNNING, b"",
+                encode(request("prices.quote")), instance="gone", attempt=1, deaths=deaths,
+            )  # fmt: skip
+            books.add_requests((row,))
+        books.beat("gone", until=0.0)
+        return take_over(books, journal.here)
+
+    taken = await journal.store.commit(die, name="die")
+    journal.inbox._took_over(taken)
+
+    assert taken.operations == {"prices.quote"}
+    assert [letter.id for letter in taken.parked] == ["n0"]
+    assert "prices.quote parks n0: 3 instances of prices died while it ran (`posthouse dead ls`)" in caplog.text
+    assert "n1" not in caplog.text

@@ -10,8 +10,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
-
 from posthouse.contracts.transport import ACCEPTED
 from posthouse.flow.credit import Credit
 from posthouse.message.message import Kind, Message
@@ -21,6 +19,7 @@ from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.claiming import claim, message_of
 from posthouse.runtime.steps.receiving import Answer, Receiving
 from posthouse.runtime.steps.taking_over import let_go_of_unknown, received_again, take_over
+from posthouse.runtime.steps.wire import asked_again
 from posthouse.runtime.timers import timers_of
 from posthouse.runtime.workplace import Claim, Work
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.feeding import Fed
     from posthouse.runtime.steps.here import Here
     from posthouse.runtime.steps.receiving import Arrived, Received
+    from posthouse.runtime.steps.taking_over import TakenOver
     from posthouse.runtime.timers import Timer
 
 T = TypeVar("T")
@@ -259,10 +259,9 @@ class Inbox:
             if each.delivery is not None:
                 self._settler.add(each.delivery, ACCEPTED)
         self._hand_over(received.claimed)
-        for place, peer in received.waits:  # a run that is under way answers who waits now
-            work = self.ends.running.get(place)
-            if work is not None and work.message.reply_to != peer:
-                work.message = msgspec.structs.replace(work.message, reply_to=peer)
+        for place, peer, life in received.again:  # a run that is under way answers who waits now
+            if (work := self.ends.running.get(place)) is not None:
+                work.message = asked_again(work.message, peer=peer, life=life)
         if received.answers:
             self._answer_again(received.answers)
         for caller, meant in received.strangers:
@@ -420,10 +419,11 @@ class Inbox:
         if dead:
             self._duties.run(lambda books: take_over(books, self._here), self._took_over, name="take over")
 
-    def _took_over(self, result: tuple[set[str], list[str]]) -> None:
-        operations, damaged = result
-        self._tell_of(damaged)
-        self.look(operations)
+    def _took_over(self, taken: TakenOver) -> None:
+        self._tell_of(taken.damaged)
+        for letter in taken.parked:
+            _log.error("%s parks %s: %s (`posthouse dead ls`)", letter.operation, letter.id, letter.reason)
+        self.look(taken.operations)
 
     def _heed(self, done: asyncio.Future[T], then: Callable[[T], object]) -> None:
         """Go on with what was read; if it could not be, the next look tries again."""

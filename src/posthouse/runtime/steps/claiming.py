@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from posthouse.message.codec import decode
 from posthouse.message.message import Kind, Message, Mode
 from posthouse.protocol.lane import SELF, lane_of
 from posthouse.runtime.steps.applying import run_of
 from posthouse.runtime.steps.damage import sound
+from posthouse.runtime.steps.wire import asked_again
 
 if TYPE_CHECKING:
     from posthouse.clock import Instant
@@ -71,10 +70,7 @@ def message_of(request: Request, here: Here) -> Message:
     """Return what a handler is run for."""
     if lane_of(request.place) == SELF and (kind := request.operation.split(".")[1]) in _OWN_RUNS:
         return _gap(request, here) if kind == "on_gap" else _reply(request, here)
-    message = decode(request.frame)
-    if message.reply_to != request.reply_to:
-        message = msgspec.structs.replace(message, reply_to=request.reply_to)
-    return message
+    return asked_again(decode(request.frame), peer=request.reply_to, life=request.asker)
 
 
 def _gap(request: Request, here: Here) -> Message:

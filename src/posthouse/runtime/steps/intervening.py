@@ -26,7 +26,7 @@ from posthouse.runtime.steps.canceling import end_unsent, wake
 from posthouse.runtime.steps.deciding import end_calls
 from posthouse.runtime.steps.receiving import Answer
 from posthouse.runtime.steps.retracting import retract_runs
-from posthouse.runtime.steps.wire import Outcome, outcome_bytes, reply_to, stamps_back
+from posthouse.runtime.steps.wire import Outcome, asked_again, outcome_bytes, reply_to, stamps_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,12 +193,12 @@ def _told(books: Books, row: Request, outcome: Outcome, here: Here) -> Iterator[
     if not row.frame:  # it was damaged; its caller is told when it asks again
         return
     lane = books.lane_in(lane_of(row.place))
-    message = decode(row.frame)
+    message = asked_again(decode(row.frame), peer=row.reply_to, life=row.asker)
     stamps = message.lane
     back = None if stamps is None or lane is None else stamps_back(stamps, books.identity, lane.over.floor)
     store = "" if stamps is None else stamps.caller_store
     answer = reply_to(message, outcome, back, source=here.service, now=here.now())
-    yield Answer(row.reply_to or message.reply_to, store, answer)
+    yield Answer(message.reply_to, store, answer)
 
 
 # --- lanes ----------------------------------------------------------------------------------------------

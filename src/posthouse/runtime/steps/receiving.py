@@ -95,10 +95,10 @@ class Received:
         conflicts: ids of requests whose number another one has.
         lanes: lanes out whose floors may have moved.
         unwanted: calls that a canceled delivery has made, to be canceled at their repliers.
-        waits: (place, instance) of undecided requests that were asked for again: who waits for them now.
+        again: (place, instance, life) of undecided requests that were asked for again: who waits for them now.
     """
 
-    __slots__ = ("answers", "backlog", "claimed", "conflicts", "lanes", "strangers", "unwanted", "waits")
+    __slots__ = ("again", "answers", "backlog", "claimed", "conflicts", "lanes", "strangers", "unwanted")
 
     def __init__(self) -> None:
         self.claimed: list[tuple[Request, Message]] = []
@@ -108,7 +108,7 @@ class Received:
         self.conflicts: list[str] = []
         self.lanes: list[LaneOut] = []
         self.unwanted: list[Call] = []
-        self.waits: list[tuple[int, str]] = []
+        self.again: list[tuple[int, str, int]] = []
 
 
 class Receiving:
@@ -147,7 +147,7 @@ class Receiving:
             self._books.add_requests(self._new)
         if self._again:
             self._books.ask_again(self._again, self._here.now())
-            self.result.waits += [(place, peer) for _asked, _asker, peer, place in self._again]
+            self.result.again += [(place, peer, asker) for _asked, asker, peer, place in self._again]
         return self.result
 
     # --- whom it is for -------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.contracts.store import Deceased
 from posthouse.errors import DeadlyError
@@ -19,20 +19,33 @@ if TYPE_CHECKING:
     from posthouse.runtime.steps.here import Here
 
 
-def take_over(books: Books, here: Here) -> tuple[set[str], list[str]]:
-    """Let go of what dead instances ran; return the operations that have work by that, and what was damaged.
+class TakenOver(NamedTuple):
+    """What dead instances have left.
+
+    Attributes:
+        operations: those that have work by that.
+        damaged: a sentence for each request that cannot be read.
+        parked: those that run no more by themselves, as too many instances died while they ran.
+    """
+
+    operations: set[str]
+    damaged: list[str]
+    parked: list[Deceased]
+
+
+def take_over(books: Books, here: Here) -> TakenOver:
+    """Let go of what dead instances ran.
 
     One of them may have killed its instance. Those that were suspects already are charged with the death;
     where none was, all become suspects, which run one at a time from then on: so the guilty one is found,
     and the others of its instance go on.
     """
-    operations: set[str] = set()
-    damaged: list[str] = []
+    taken = TakenOver(set(), [], [])
     now = here.now()
     for instance in books.dead(now):
         if instance == here.instance:
             continue
-        held = sound(lambda instance=instance: books.held_by(instance), books, damaged, now=now)
+        held = sound(lambda instance=instance: books.held_by(instance), books, taken.damaged, now=now)
         charged = [request for request in held if request.deaths]
         for request in held:
             deaths = request.deaths + 1 if request in charged or not charged else request.deaths or 1
@@ -40,10 +53,11 @@ def take_over(books: Books, here: Here) -> tuple[set[str], list[str]]:
             if deaths >= DEATHS:
                 row.state = RequestState.PARKED
                 row.letter = _poison(books, request, here)
+                taken.parked.append(row.letter)
             put_back(books, (row,), instance=instance, now=now)
-            operations.add(request.operation)
+            taken.operations.add(request.operation)
         books.leave(instance)
-    return operations, damaged
+    return taken
 
 
 def let_go_of_unknown(books: Books, running: Container[int], here: Here) -> set[str]:

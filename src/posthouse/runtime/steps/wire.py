@@ -170,6 +170,21 @@ def stamps_back(stamps: Lane, identity: Identity, floor: int) -> Lane:
     )
 
 
+def asked_again(request: Message, *, peer: str, life: int) -> Message:
+    """Return a request as its caller asked for it last, so that what it is told is meant for that life of it.
+
+    Args:
+        request: as it came first.
+        peer: the instance that waits for it now.
+        life: of the caller's store, in which it asked last; 0 for an event, which nobody asks for.
+    """
+    stamps = request.lane
+    if stamps is not None and life and stamps.caller_epoch != life:
+        stamps = msgspec.structs.replace(stamps, caller_epoch=life)
+        return msgspec.structs.replace(request, reply_to=peer, lane=stamps)
+    return request if request.reply_to == peer else msgspec.structs.replace(request, reply_to=peer)
+
+
 def is_waited_for(message: Message) -> bool:
     """Say whether somebody waits for what comes of a request."""
     return message.lane.waited_for if message.lane is not None else bool(message.reply_to)
