@@ -78,8 +78,9 @@ class Program:
         self.errors: list[str] = []
         self._complained: queue.Queue[str | None] = queue.Queue()
         self._said: queue.Queue[str | None] = queue.Queue()
+        self._told: queue.Queue[str | None] = queue.Queue()
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._said.put), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stdout, self._hear), daemon=True),
             threading.Thread(target=self._read, args=(self.process.stderr, self._hear_error), daemon=True),
         ]
         for reader in self._readers:
@@ -96,7 +97,7 @@ class Program:
             reader.join(PATIENCE)
 
     def line(self, is_it: Callable[[str], bool], what: str) -> str:
-        """Wait for a line on stdout."""
+        """Wait for a line on stdout that is no event; a handler may say it before its program says that it is ready."""
         return self._wait(self._said, is_it, what)
 
     def error(self, is_it: Callable[[str], bool], what: str) -> str:
@@ -120,9 +121,9 @@ class Program:
         wanted = {"event": event, **facts}
 
         def is_it(line: str) -> bool:
-            return line.startswith("{") and wanted.items() <= json.loads(line).items()
+            return wanted.items() <= json.loads(line).items()
 
-        return json.loads(self.line(is_it, str(wanted)))
+        return json.loads(self._wait(self._told, is_it, str(wanted)))
 
     def signal(self, which: signal.Signals) -> None:
         """Send a signal to it alone."""
@@ -140,6 +141,12 @@ class Program:
             for line in stream:
                 put(line)
         put(None)
+
+    def _hear(self, line: str | None) -> None:
+        if line is None or line.startswith("{"):
+            self._told.put(line)
+        if line is None or not line.startswith("{"):
+            self._said.put(line)
 
     def _hear_error(self, line: str | None) -> None:
         if line is not None:
