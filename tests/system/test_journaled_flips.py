@@ -1,15 +1,17 @@
 """One bit of a store's files has turned, or a file is cut short: what is read is right, or is told as damaged.
 
-What the sums of rows cover is looked at here: what was asked and told, and what became of it. States, times and how
-far lanes are have none. A damaged log is SQLite's to notice: it then shows the store as it was at an earlier commit.
+What the sums of rows cover is looked at here: what was asked and told, what became of it, and how far lanes, feeds and
+streams are. States and times of single rows have none. A damaged log is SQLite's to notice: it then shows the store as
+it was at an earlier commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -41,6 +43,9 @@ FILES: Final = ("", "-wal", "-shm")
 FIRST: Final = 30
 LATER: Final = 20
 LONGEST: Final = 20.0
+ROWS_OF_STANDING: Final = (b"shop-store", b"stock-store", b"stock.taken", b"prices.note", b"reference ")
+AROUND: Final = 40
+"""So many bytes before and behind a text the rest of its row stands."""
 FRAME: Final = bytes(range(256)) * 3
 """Most of what is in the files, so that most positions are in rows."""
 
@@ -80,11 +85,24 @@ def read(books: Books, kind: str, number: int) -> Any:
             return [(row.id, row.operation, row.digest, row.frame, row.outcome) for row in rows]
         case "dead letter":
             return books.dead_letter(number + 1)
-        case _:
+        case "key":
+            return books.key("deposit", f"key {number}")
+        case "event":
             return books.events(1, number, number, 1)
+        case _:
+            return list(STANDING[number](books)) if number < len(STANDING) else None
 
 
-KINDS: Final = ("call", "request", "event that was heard", "dead letter", "event")
+STANDING: Final[Sequence[Callable[[Books], Sequence[Any]]]] = (
+    lambda books: books.lanes_out(),
+    lambda books: [lane for lane in books.lanes_in() if not lane.caller.id],
+    lambda books: [lane for lane in books.lanes_in() if lane.caller.id],
+    lambda books: books.feeds(),
+    lambda books: books.streams(),
+    lambda books: books.subscribed(),
+)
+"""Lists of how far things are; a damaged row is not in them."""
+KINDS: Final = ("call", "request", "event that was heard", "dead letter", "event", "key", "how far")
 
 
 def store_in(directory: Path) -> SqliteStore:
@@ -144,11 +162,14 @@ async def answer(store: SqliteStore, kind: str, number: int) -> Any:
         return error
 
 
-def turned(image: Image, end: str, chance: Random) -> tuple[Image, str]:
-    """Turn a bit of a file, or cut it short."""
+def turned(image: Image, end: str, chance: Random, *, aim: Sequence[bytes] = ()) -> tuple[Image, str]:
+    """Turn a bit of a file, anywhere or in a row with one of these texts; or cut the file short."""
     data = bytearray(image[end])
     at, bit = chance.randrange(len(data)), chance.randrange(8)
-    if chance.random() < 0.9:
+    if aim:
+        hits = [hit.start() for text in aim for hit in re.finditer(re.escape(text), image[end])]
+        at = chance.choice(hits) + chance.randrange(-AROUND, AROUND)
+    if aim or chance.random() < 0.9:
         data[at] ^= 1 << bit
         return {**image, end: bytes(data)}, f"bit {bit} of byte {at} of prices.db{end} has turned"
     return {**image, end: bytes(data[:at])}, f"prices.db{end} is cut behind byte {at}"
@@ -188,3 +209,23 @@ async def test_what_is_read_from_damaged_files_is_right_or_told_as_damaged(count
     assert {said for end, said in counts if end == ""} <= {"right", "told"}
     assert counts["", "told"] > 0
     assert {said for end, said in counts if end == "-shm"} == {"right"}
+
+
+@pytest.mark.parametrize(("count", "seed"), [(60, 3), pytest.param(1000, 4, marks=pytest.mark.slow)])
+async def test_a_bit_that_turns_in_a_lane_a_feed_a_stream_or_a_key_is_told_or_harmless(
+    count: int, seed: int, tmp_path: Path
+):
+    *_, image = await images_of(tmp_path / "made")
+    right, _ = await look(tmp_path / "tried", image)
+    chance, counts = Random(seed), Counter[str]()
+
+    for _ in range(count):
+        damaged, what = turned(image, "", chance, aim=ROWS_OF_STANDING)
+        async with asyncio.timeout(LONGEST):
+            seen, is_told = await look(tmp_path / "tried", damaged)
+        said = verdict(seen, is_told, right, ())
+        assert said in {"right", "told"}, f"{what}: {said}"
+        counts[said] += 1
+
+    print(dict(counts))
+    assert counts["told"] > counts["right"]

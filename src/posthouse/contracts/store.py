@@ -226,7 +226,8 @@ class Books(StreamBooks, Protocol):
     """What a step reads and writes, inside its transaction. Each method may raise UnavailableError.
 
     Rows are found by place; what is asked for several at once is one question to the engine. A row that is not as it
-    was written is a StoreDamagedError for whoever reads it whole, and never a wrong result.
+    was written is a StoreDamagedError for whoever reads it whole, and never a wrong result; what is listed for people,
+    and lists of lanes, feeds and streams, are without it, and it is logged.
     """
 
     identity: Identity

@@ -171,6 +171,21 @@ async def test_closing_a_lane_tells_of_what_its_caller_does_not_know(house: Hous
     assert (left, floor, is_closed) == (0, 3, True)
 
 
+async def test_closing_a_lane_tells_of_a_damaged_request_too_and_keeps_nothing_that_could_be_asked_anew(house: House):
+    journal = await journal_of(house, "prices")
+
+    def closed(books: Any) -> tuple[list[str], list[tuple[str, bytes]]]:
+        number = received(books, RequestState.DONE, RequestState.RECEIVED)
+        books._sql.execute("UPDATE posthouse_requests SET frame = x'00' WHERE id = '1'")
+        ended = close(books, books.lane_in(number), 0, now=5.0)
+        return [row.id for row in ended], [(letter.id, letter.frame) for letter in books.dead_letters()]
+
+    ended, letters = await journal.store.commit(closed, name="close")
+
+    assert ended == ["1"]
+    assert letters == [("0", b""), ("1", b"")]
+
+
 async def test_what_is_undecided_is_found_within_the_numbers_asked_for(house: House):
     journal = await journal_of(house, "prices")
 

@@ -9,6 +9,7 @@ import msgspec
 from posthouse.contracts.store import Deceased
 from posthouse.protocol.inbox import RequestState
 from posthouse.protocol.lane import NUMBER_BITS, number_of, place_of
+from posthouse.runtime.steps.damage import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 ORPHANED: Final = "request.orphaned"
 """The code of the dead letter that tells of a request whose caller was put back, and does not know of it."""
-
-_ALL: Final = 1 << 31
 
 _to_bytes: Final = msgspec.msgpack.Encoder().encode
 _epochs_of: Final = msgspec.msgpack.Decoder(list[int]).decode
@@ -67,8 +66,12 @@ def close(books: Books, lane: LaneIn, top: int, *, now: Instant) -> list[Request
     Returns:
         What was undecided in it: it has no effect any more.
     """
-    rows = books.requests_listed(lane=lane.lane, limit=_ALL)
-    for row in reversed(rows):
+    rows = [
+        row
+        for number in books.known(lane.lane, 0, lane.next)
+        if (row := left_of(books, place_of(lane.lane, number))) is not None
+    ]
+    for row in rows:
         if number_of(row.place) >= top:
             if (parked := books.dead_at(row.place)) is not None and parked.state == "parked":
                 books.drop_dead((parked.number,))

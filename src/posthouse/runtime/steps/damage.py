@@ -64,6 +64,17 @@ def acked(books: Books, places: Sequence[int], handlers: Mapping[str, str], *, n
         return []
 
 
+def left_of(books: Books, place: int) -> Request | None:
+    """Return a request; of a damaged one what is left, without what it asked, of which nothing may be made anew."""
+    try:
+        return next(iter(books.requests_at((place,))), None)
+    except StoreDamagedError:
+        row = books.remains(place)
+        if row is not None:
+            row.frame = b""
+        return row
+
+
 def _set_aside(books: Books, error: StoreDamagedError, now: Instant) -> bool:
     row = books.remains(error.place)
     if row is None or row.state.decided or row.state is RequestState.PARKED:

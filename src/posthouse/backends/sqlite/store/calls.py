@@ -13,7 +13,7 @@ import apsw
 
 from posthouse.backends.sqlite.store.forgetting import forget
 from posthouse.backends.sqlite.store.many import insert
-from posthouse.backends.sqlite.store.reading import read
+from posthouse.backends.sqlite.store.reading import read, sound
 from posthouse.backends.sqlite.store.sums import CALL_STATES, WANTS, call_of, call_row, select, sum_of
 from posthouse.backends.sqlite.store.waiting import ADD, HALF, WHOLE, WaitingBooks
 from posthouse.contracts.store import Standing
@@ -147,7 +147,7 @@ class CallBooks(WaitingBooks):
     ) -> list[Call]:
         """Return calls for people, newest first."""
         asked = {"service": service, "final": final, "state": state, "limit": limit}
-        return read(self._sql, _LISTED, asked, call_of)
+        return sound(self._sql, _LISTED, asked, call_of)
 
     def key_is_free(self, service: str, key: str) -> bool:
         """Say whether no call of this key towards a service waits, or is numbered and neither answered nor final."""

@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.backends.sqlite.store.lanes import NONE, pack_ranges, unpack_ranges
-from posthouse.backends.sqlite.store.reading import remains
-from posthouse.backends.sqlite.store.seals import FEED, broken, must_be_sealed, one, seal, sound
+from posthouse.backends.sqlite.store.reading import remains, sound
+from posthouse.backends.sqlite.store.seals import FEED, broken, must_be_sealed, one, seal
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.streams import Feed, Subscribed
 from posthouse.protocol.epoch import Identity

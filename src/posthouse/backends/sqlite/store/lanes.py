@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from posthouse.backends.sqlite.store.reading import remains
-from posthouse.backends.sqlite.store.seals import IN, OUT, broken, must_be_sealed, one, seal, sound
+from posthouse.backends.sqlite.store.reading import remains, sound
+from posthouse.backends.sqlite.store.seals import IN, OUT, broken, must_be_sealed, one, seal
 from posthouse.backends.sqlite.store.sums import select
 from posthouse.contracts.store import LaneIn, LaneOut
 from posthouse.protocol.epoch import Identity
@@ -123,10 +123,13 @@ class LaneBooks:
 
     def floors_at(self, epoch: int) -> dict[int, Numbers]:
         """Return, by lane in, which numbers were known to be over when a life of ours began; nothing for the first."""
-        found = self._sql.execute(FLOORS_AT, (epoch,)).fetchall()
-        for row in found:
-            must_be_sealed("floor of a life", row)
-        return {lane: _numbers(floor, ranges) for _, lane, floor, ranges, _ in found}
+        return dict(sound(self._sql, FLOORS_AT, (epoch,), _floor))
+
+
+def _floor(row: Sequence[Any]) -> tuple[int, Numbers]:
+    must_be_sealed("floor of a life", row)
+    _, lane, floor, ranges, _ = row
+    return lane, _numbers(floor, ranges)
 
 
 def _packed(numbers: Numbers) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from posthouse.backends.sqlite.store.reading import read
+from posthouse.backends.sqlite.store.reading import read, sound
 from posthouse.backends.sqlite.store.seals import must_be_sealed, one, seal
 from posthouse.backends.sqlite.store.sums import LETTER, letter_of, letter_row, select
 from posthouse.contracts.store import Key
@@ -55,10 +55,10 @@ class LetterBooks:
         """Return dead letters, oldest first, those behind the number `after`."""
         if cause:
             asked = {"cause": cause, "operation": operation, "after": after, "limit": limit}
-            return read(self._sql, LETTERS_BY_CAUSE, asked, letter_of)
+            return sound(self._sql, LETTERS_BY_CAUSE, asked, letter_of)
         if operation:
-            return read(self._sql, LETTERS_OF, (operation, after, limit), letter_of)
-        return read(self._sql, LETTERS, (after, limit), letter_of)
+            return sound(self._sql, LETTERS_OF, (operation, after, limit), letter_of)
+        return sound(self._sql, LETTERS, (after, limit), letter_of)
 
     def dead_letter(self, number: int) -> Deceased | None:
         """Return one."""

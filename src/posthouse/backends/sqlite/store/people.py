@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from posthouse.backends.sqlite.store.damage import damaged_rows
-from posthouse.backends.sqlite.store.reading import read
+from posthouse.backends.sqlite.store.reading import sound
 from posthouse.backends.sqlite.store.sums import (
     CALL_STATES,
     REQUEST,
@@ -58,7 +58,7 @@ class PeopleBooks:
 
     def requests_named(self, id: str) -> list[Request]:
         """Return all requests with an id: a request, and what was run here for its reply or its ack."""
-        return read(self._sql, _REQUESTS_NAMED, (id,), request_of)
+        return sound(self._sql, _REQUESTS_NAMED, (id,), request_of)
 
     def call_tallies(self) -> list[CallTally]:
         """Count the calls by service, state and whether they are parked there."""

@@ -6,6 +6,7 @@ what else it holds, is found by reading the texts as bytes.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from posthouse.backends.sqlite.sql import Sql
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger("posthouse.store")
 
 _PARTS: Final = re.compile(r"\s*SELECT (.*?)\s+FROM (\w+)(.*)", re.DOTALL)
 _KINDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
@@ -58,6 +61,19 @@ def read(
         return list(map(row_of, sql.execute(statement, values).fetchall()))
     except UnicodeDecodeError as error:
         raise _unreadable(sql, statement, values) from error
+
+
+def sound(
+    sql: Sql, statement: str, values: Mapping[str, Any] | Sequence[Any], row_of: Callable[[Sequence[Any]], T]
+) -> list[T]:
+    """Return what a SELECT of whole rows finds, as `read` does, without the damaged rows, which are logged."""
+    found: list[T] = []
+    for row in remains(sql, statement, values):
+        try:
+            found.append(row_of(row))
+        except StoreDamagedError as error:
+            _log.error("%s; it is left out (%s)", error, error.code)
+    return found
 
 
 def remains(sql: Sql, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Sequence[Any]]:

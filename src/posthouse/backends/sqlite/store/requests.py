@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from posthouse.backends.sqlite.store.many import insert
-from posthouse.backends.sqlite.store.reading import read, remains
+from posthouse.backends.sqlite.store.reading import read, remains, sound
 from posthouse.backends.sqlite.store.sums import (
     REQUEST,
     REQUEST_STATES,
@@ -226,7 +226,7 @@ class RequestBooks:
         first, last = (0, _LAST) if lane is None else (place_of(lane, 0), place_of(lane + 1, 0) - 1)
         places = {"first": first, "last": last, "limit": limit}
         asked = {"operation": operation, "decided": decided, "state": state, **places}
-        return read(self._sql, _LISTED, asked, request_of)
+        return sound(self._sql, _LISTED, asked, request_of)
 
     def holders(self) -> set[str]:
         """Return who runs requests."""

@@ -7,7 +7,6 @@ sum is not used. What lists them leaves it out and logs it, so the others go on;
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log: Final = logging.getLogger("posthouse.store")
 _pack: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
 
 _HINT: Final = (
@@ -109,17 +107,6 @@ def one(sql: Sql, statement: str, values: Sequence[Any], row_of: Callable[[Seque
         StoreDamagedError: it is damaged.
     """
     return next(map(row_of, remains(sql, statement, values)), None)
-
-
-def sound(sql: Sql, statement: str, values: Sequence[Any], row_of: Callable[[Sequence[Any]], T]) -> list[T]:
-    """Return what a SELECT finds, without the damaged rows, which are logged."""
-    found: list[T] = []
-    for row in remains(sql, statement, values):
-        try:
-            found.append(row_of(row))
-        except StoreDamagedError as error:
-            _log.error("%s; it is left out (%s)", error, error.code)
-    return found
 
 
 def seal_all(sql: Sql) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from posthouse.backends.sqlite.store.reading import read, remains
-from posthouse.backends.sqlite.store.seals import STREAM, broken, must_be_sealed, one, seal, sound
+from posthouse.backends.sqlite.store.reading import read, remains, sound
+from posthouse.backends.sqlite.store.seals import STREAM, broken, must_be_sealed, one, seal
 from posthouse.backends.sqlite.store.sums import event_of, event_row, select
 from posthouse.contracts.streams import Stream
 from posthouse.errors import StoreDamagedError, UsageError

@@ -12,6 +12,7 @@ import pytest
 from posthouse.backends.sqlite.sql import Sql
 from posthouse.contracts.store import Books
 from posthouse.errors import StorageError, StoreDamagedError
+from posthouse.protocol.lane import number_of
 from posthouse.protocol.outbox import CallState
 from posthouse.testing.conformance.stores.bench import SHOP, call, lane_with, request, running
 from posthouse.testing.conformance.stores.letters import letter
@@ -67,6 +68,13 @@ def fill(books: Books) -> None:
     books.add_dead(letter())
 
 
+def fill_beside(books: Books) -> None:
+    """Write another row of each kind."""
+    books.add_calls([call(1)])
+    books.add_requests([request(1)])
+    books.add_dead(letter())
+
+
 def change(path: Path, statement: str, *values: Any) -> None:
     """Change the file, as another program would."""
     connection = apsw.Connection(str(path))
@@ -77,11 +85,11 @@ def change(path: Path, statement: str, *values: Any) -> None:
 def look(books: Books, table: str) -> None:
     """Read the row of a table whole."""
     if table == "posthouse_calls":
-        books.calls_listed()
+        books.calls_at([CALL.place])
     elif table == "posthouse_requests":
-        books.requests_listed()
+        books.requests_at([REQUEST.place])
     else:
-        books.dead_letters()
+        books.dead_letter(1)
 
 
 @pytest.mark.parametrize(("table", "column"), [(table, column) for table in CHANGED for column in CHANGED[table]])
@@ -97,6 +105,34 @@ async def test_a_value_that_has_changed_is_told_with_the_row(table: str, column:
     place = 1 if table == "posthouse_dead" else CALL.place
     assert str(place) in str(refusal.value)
     assert refusal.value.code == "store.damaged"
+
+
+@pytest.mark.parametrize(("table", "column"), [(table, column) for table in CHANGED for column in CHANGED[table]])
+async def test_what_is_listed_for_people_is_without_the_damaged_row_which_is_logged(
+    table: str, column: str, path: Path, open_file: OpenStore, caplog: pytest.LogCaptureFixture
+):
+    def numbers(books: Books) -> dict[str, list[int]]:
+        return {
+            "posthouse_calls": [number_of(each.place) for each in books.calls_listed()],
+            "posthouse_requests": [number_of(each.place) for each in books.requests_listed()],
+            "posthouse_dead": [each.number - 1 for each in books.dead_letters()],
+        }
+
+    store = await open_file()
+    await store.commit(fill, name="fill")
+    await store.commit(fill_beside, name="fill beside")
+    rows = await store.read(numbers)
+    key = "number" if table == "posthouse_dead" else "place"
+
+    change(
+        path, f"UPDATE {table} SET {column} = ? WHERE {key} = (SELECT min({key}) FROM {table})", CHANGED[table][column]
+    )
+
+    assert all(sorted(listed) == [0, 1] for listed in rows.values())
+    assert await store.read(numbers) == {**rows, table: [1]}
+    named = await store.read(lambda books: books.requests_named(REQUEST.id))
+    assert [each.id for each in named] == ([] if table == "posthouse_requests" else [REQUEST.id])
+    assert "is damaged: its checksum does not fit what is stored; it is left out (store.damaged)" in caplog.text
 
 
 async def test_a_row_that_lies_in_another_place_is_damaged(path: Path, open_file: OpenStore):
@@ -291,8 +327,8 @@ async def test_a_feed_that_cannot_be_read_is_told_by_its_subscription_and_no_oth
 
 
 READS: dict[str, Callable[[Books], object]] = {
-    "calls": lambda books: books.calls_listed(),
-    "requests": lambda books: books.requests_listed(),
+    "calls": lambda books: books.calls_at([CALL.place]),
+    "requests": lambda books: books.requests_at([REQUEST.place]),
     "known": lambda books: books.known(1, 0, 9),
     "standings": lambda books: books.standings(1, 0, 9),
     "tallies": lambda books: books.call_tallies(),
